@@ -1,0 +1,109 @@
+package cluster
+
+import (
+	"fmt"
+
+	"sigs.k8s.io/kind/pkg/apis/config/defaults"
+	"sigs.k8s.io/kind/pkg/apis/config/v1alpha4"
+)
+
+// Origin is where the node image comes from. It decides the kind configuration: an image of ours brings its own network and
+// DNS, and a stock one would have neither if kind's were left out.
+type Origin string
+
+// The origins of a node image.
+const (
+	Packages Origin = "packages" // built by platformctl from Go modules and Debian packages
+	Pulled   Origin = "pulled"   // kindest/node
+)
+
+// StockImage is the node image that this version of kind's library is tested with, by digest.
+func StockImage() string { return defaults.Image }
+
+// Config is what a cluster is made from.
+type Config struct {
+	Image   string // reference of the node image, in the engine already
+	Origin  Origin
+	APIPort int // port on the host's 127.0.0.1 that leads to NodePort
+}
+
+// kindConfig is the configuration that kind is given, a function of nothing but its arguments.
+func kindConfig(name, stateDir string, cfg Config) *v1alpha4.Cluster {
+	k := &v1alpha4.Cluster{
+		TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
+		Name:     name,
+		Networking: v1alpha4.Networking{
+			APIServerAddress: "127.0.0.1",
+		},
+		Nodes: []v1alpha4.Node{{
+			Role:  v1alpha4.ControlPlaneRole,
+			Image: cfg.Image,
+			ExtraMounts: []v1alpha4.Mount{
+				// The proof of who made the cluster.
+				{HostPath: stateDir, ContainerPath: stateInNode, Readonly: true},
+			},
+			ExtraPortMappings: []v1alpha4.PortMapping{
+				{ContainerPort: NodePort, HostPort: int32(cfg.APIPort), ListenAddress: "127.0.0.1", Protocol: v1alpha4.PortMappingProtocolTCP},
+			},
+		}},
+		KubeadmConfigPatches: []string{kubeletPatch, clusterPatch},
+	}
+	if cfg.Origin == Packages {
+		k.Networking.DisableDefaultCNI = true
+		k.Networking.KubeProxyMode = v1alpha4.NFTablesProxyMode
+		k.KubeadmConfigPatches = append(k.KubeadmConfigPatches, initPatch)
+	}
+	return k
+}
+
+// Patches are merged into kubeadm's configuration, but a list in them replaces the list there: what kind's own lists hold must
+// be said again. apiServer is left alone: an empty one would take kind's certSANs away.
+const (
+	// kubeletPatch lets the kubelet run on a host with cgroup v1, and restarts a crashed container after a second: on a
+	// developer's machine a service that came up before its database should not sit out a back-off of minutes.
+	kubeletPatch = `kind: KubeletConfiguration
+failCgroupV1: false
+crashLoopBackOff:
+  maxContainerRestartPeriod: 1s
+`
+	// clusterPatch makes keys that are quick to make, and lets the controller manager start its controllers without throttling
+	// itself. There is one of each controller, so that none need wait for the lease of its former life after a restart.
+	clusterPatch = `kind: ClusterConfiguration
+encryptionAlgorithm: ECDSA-P256
+controllerManager:
+  extraArgs:
+  - name: enable-hostpath-provisioner
+    value: "true"
+  - name: leader-elect
+    value: "false"
+  - name: kube-api-qps
+    value: "500"
+  - name: kube-api-burst
+    value: "1000"
+scheduler:
+  extraArgs:
+  - name: leader-elect
+    value: "false"
+`
+	// initPatch skips what our node image brings itself: its DNS comes with the storage manifest. Preflight is skipped by kind
+	// too, whose list this one replaces.
+	initPatch = `kind: InitConfiguration
+skipPhases:
+- preflight
+- addon/coredns
+- kubelet-finalize
+`
+)
+
+// validate names what kind would not say clearly.
+func (cfg Config) validate() error {
+	switch {
+	case cfg.Image == "":
+		return fmt.Errorf("no node image was named")
+	case cfg.Origin != Packages && cfg.Origin != Pulled:
+		return fmt.Errorf("%q is no origin of a node image", cfg.Origin)
+	case cfg.APIPort < 1 || cfg.APIPort > 65535:
+		return fmt.Errorf("%d is no port", cfg.APIPort)
+	}
+	return nil
+}

@@ -1,0 +1,121 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"platformctl/pkg/command"
+)
+
+// graceful is how long the node's processes get to end before they are killed. All are told at once, servers with data end
+// well within it; the API server, whose etcd has ended first, would take its minute and a half, and is not waited for.
+const graceful = 10 * time.Second
+
+// Start starts a stopped node and returns when it runs; Kubernetes in it is not waited for. A node that runs is left alone.
+func (c *Cluster) Start(ctx context.Context) error {
+	s, err := c.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	switch s.Phase {
+	case Running:
+		return nil
+	case Absent, Half:
+		return c.absent()
+	case Foreign:
+		return c.foreign(s)
+	}
+	_, err = c.run.Run(ctx, command.New("docker", "start", c.Node()))
+	if err != nil && ctx.Err() == nil {
+		// docker refuses to start what is only paused, and to unpause what is stopped.
+		if _, unpaused := c.run.Run(ctx, command.New("docker", "unpause", c.Node())); unpaused == nil {
+			return nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("starting cluster %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Stop stops the node, which keeps all its data, and returns when it has stopped. A stopped or absent one is left alone.
+func (c *Cluster) Stop(ctx context.Context) error {
+	s, err := c.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	switch s.Phase {
+	case Absent, Stopped:
+		return nil
+	case Foreign:
+		return c.foreign(s)
+	}
+	if _, err := c.run.Run(ctx, command.New("docker", "stop", "-t", strconv.Itoa(int(graceful.Seconds())), c.Node())); err != nil {
+		return fmt.Errorf("stopping cluster %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Delete deletes the node with all that is in it and forgets what the state folder tells of it; logs that were kept stay. A
+// cluster that is not there is fine, one that platformctl did not make is refused.
+func (c *Cluster) Delete(ctx context.Context) error {
+	s, err := c.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Phase == Foreign {
+		return c.foreign(s)
+	}
+	if err := c.remove(ctx); err != nil {
+		return err
+	}
+	for _, name := range []string{finished, kubeconfig, kubeconfig + ".lock"} {
+		if err := os.Remove(filepath.Join(c.state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("forgetting cluster %s: %w", c.name, err)
+		}
+	}
+	return nil
+}
+
+// remove deletes our node, if there is one, and looks whether it is gone; docker can refuse while another process makes or deletes it.
+func (c *Cluster) remove(ctx context.Context) error {
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	giveUp := time.After(patience)
+	for {
+		removeErr := c.removeOurs(ctx)
+		node, err := c.inspectNode(ctx)
+		switch {
+		case err != nil:
+			return err
+		case node == nil:
+			return nil
+		case !c.mounted(node):
+			return c.foreign(c.judge(node, record{}))
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("deleting cluster %s: %w", c.name, context.Cause(ctx))
+		case <-giveUp:
+			return fmt.Errorf("deleting cluster %s: its node is still there: %w", c.name, removeErr)
+		case <-tick.C:
+		}
+	}
+}
+
+// removeOurs tries once to delete the node, if it is ours.
+func (c *Cluster) removeOurs(ctx context.Context) error {
+	node, err := c.inspectNode(ctx)
+	if err != nil || node == nil || !c.mounted(node) {
+		return err
+	}
+	// By its id: a node that somebody else made of that name in this moment is safe.
+	_, err = c.run.Run(ctx, command.New("docker", "rm", "-f", "-v", node.ID))
+	return err
+}
