@@ -1,0 +1,113 @@
+package release
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"helm.sh/helm/v3/pkg/storage/driver"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/metadata"
+)
+
+// Status is the newest revision of a release.
+type Status struct {
+	Name      string
+	Namespace string
+	Revision  int
+	Status    string // Helm's word: deployed, failed, pending-install, pending-upgrade, uninstalling, …
+	Hash      string // what it was made of, see Hash; empty where somebody else installed it
+}
+
+// Holds tells whether the release is there as a Spec with this hash wants it.
+func (s Status) Holds(hash string) bool { return s.Status == "deployed" && s.Hash == hash }
+
+var secrets = schema.GroupVersionResource{Version: "v1", Resource: "secrets"}
+
+// List returns the newest revision of every release in the namespaces, sorted by namespace and name. It is one request,
+// which reads labels only.
+func (c *Client) List(ctx context.Context, namespaces ...string) ([]Status, error) {
+	list, err := c.objects.Resource(secrets).List(ctx, metav1.ListOptions{
+		LabelSelector: "owner=helm",
+		FieldSelector: "type=helm.sh/release.v1",
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list releases: %w", err)
+	}
+	newest := map[string]Status{}
+	for _, item := range list.Items {
+		if !slices.Contains(namespaces, item.Namespace) {
+			continue
+		}
+		labels := item.Labels
+		revision, err := strconv.Atoi(labels["version"])
+		if err != nil {
+			return nil, fmt.Errorf("list releases: secret %s in namespace %s has version %q", item.Name, item.Namespace, labels["version"])
+		}
+		found := Status{Name: labels["name"], Namespace: item.Namespace, Revision: revision, Status: labels["status"], Hash: labels[hashLabel]}
+		key := found.Namespace + "/" + found.Name
+		if revision > newest[key].Revision {
+			newest[key] = found
+		}
+	}
+	all := make([]Status, 0, len(newest))
+	for _, status := range newest {
+		all = append(all, status)
+	}
+	slices.SortFunc(all, func(a, b Status) int {
+		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
+	})
+	return all, nil
+}
+
+// Missing lists the objects of the deployed revision's manifest that the cluster does not have, as kind/name; where no
+// revision is deployed it is the release itself. An empty list means that all are there, in whatever state.
+func (c *Client) Missing(ctx context.Context, spec Spec) ([]string, error) {
+	cfg, err := c.configuration(spec.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	deployed, err := cfg.Releases.Deployed(spec.Name)
+	if errors.Is(err, driver.ErrReleaseNotFound) || errors.Is(err, driver.ErrNoDeployedReleases) {
+		return []string{"release/" + spec.Name}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up release %s: %w", spec.Name, err)
+	}
+	return c.missing(ctx, spec, deployed.Manifest)
+}
+
+func (c *Client) missing(ctx context.Context, spec Spec, manifest string) ([]string, error) {
+	objects, err := parse(manifest)
+	if err != nil {
+		return nil, err
+	}
+	var missing []string
+	for _, o := range objects {
+		kind := o.GroupVersionKind()
+		mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
+		if err != nil {
+			return nil, fmt.Errorf("look up %s of release %s: %w", o.id(), spec.Name, err)
+		}
+		var client metadata.ResourceInterface = c.objects.Resource(mapping.Resource)
+		if mapping.Scope.Name() == "namespace" {
+			namespace := o.GetNamespace()
+			if namespace == "" {
+				namespace = spec.Namespace
+			}
+			client = c.objects.Resource(mapping.Resource).Namespace(namespace)
+		}
+		switch _, err := client.Get(ctx, o.GetName(), metav1.GetOptions{}); {
+		case apierrors.IsNotFound(err):
+			missing = append(missing, o.id())
+		case err != nil:
+			return nil, fmt.Errorf("look up %s of release %s: %w", o.id(), spec.Name, err)
+		}
+	}
+	return missing, nil
+}
