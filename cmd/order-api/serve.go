@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"platformctl/pkg/daemon"
+	"platformctl/pkg/order"
+	"platformctl/pkg/outbox"
+	"platformctl/pkg/postgres"
+	"platformctl/pkg/rabbit"
+)
+
+const (
+	name     = "order-api"
+	poolSize = 16 // two batchers, the relay, the settler, the sweeper, and readers
+)
+
+type config struct {
+	Port   uint16 `env:"PORT" envDefault:"8080"`
+	HoldMS uint32 `env:"RESERVATION_TTL_MS" envDefault:"900000"`
+}
+
+func serve(ctx context.Context, environ []string, logs io.Writer) error {
+	var base daemon.Base
+	var database daemon.Database
+	var broker daemon.Broker
+	var own config
+	if err := daemon.Load(environ, &base, &database, &broker, &own); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
+	log := daemon.NewLogger(logs, base.LogLevel, name, base.PodName)
+	registry := daemon.NewRegistry()
+	pool, err := postgres.Open(database.URL(), name, poolSize)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	registry.MustRegister(postgres.Metrics(pool)...)
+
+	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log)
+	registry.MustRegister(relay)
+	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
+	intake := order.NewIntake(store, relay.Offer, registry, log)
+	waiters := &order.Waiters{}
+	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: time.Second}
+
+	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}
+	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
+	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
+	consumer := exchanges.Consumer(subscriber, &order.Settler{Store: store, Waiters: waiters, Log: log}, rabbit.NewConsumerMetrics(registry))
+
+	mux := http.NewServeMux()
+	(&order.API{Store: store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
+	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", own.Port))
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return daemon.Run(ctx, daemon.Service{
+		Name: name, Log: log, Listener: listener, Routes: mux, Registry: registry,
+		Checks: map[string]func(context.Context) error{
+			"database": pool.Ping,
+			"broker":   func(context.Context) error { return errors.Join(publisher.Err(), subscriber.Err()) },
+		},
+		Ready:  migrated(store),
+		OnStop: waiters.Close,
+		Parts: []daemon.Part{
+			{Name: "intake", Run: intake.Run},
+			{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
+				exchanges.Relay(ctx, publisher, relay)
+				return nil
+			}},
+			{Name: "consumer", Run: consumer.Run},
+			{Name: "sweeper", Run: sweeper.Run},
+		},
+	})
+}
+
+// migrated asks the database until it has been migrated once; after that the service is ready whatever the database does.
+func migrated(store *order.Store) func(context.Context) error {
+	var seen atomic.Bool
+	return func(ctx context.Context) error {
+		if seen.Load() {
+			return nil
+		}
+		if err := store.Migrated(ctx); err != nil {
+			return err
+		}
+		seen.Store(true)
+		return nil
+	}
+}
+
+// relayDrain gives the events in memory a while to be confirmed. What is left stays in the table, for another relay.
+func relayDrain(relay *outbox.Relay) func(context.Context) error {
+	const most = 5 * time.Second
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
+		return relay.Drain(ctx)
+	}
+}

@@ -1,0 +1,98 @@
+// Package contract is what crosses the broker: the names, the topology and the payloads of the ordering platform's events.
+//
+// Everything here is relied on by services that are not ours, so a name or a field changes only together with them.
+package contract
+
+import (
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// Routing keys; an event's type is the key it travels on.
+const (
+	KeyOrderCreated     = "order.created"
+	KeyPaymentSucceeded = "payment.succeeded"
+	KeyPaymentFailed    = "payment.failed"
+	KeyDeadLetter       = "events.dlq"
+)
+
+// Queues.
+const (
+	QueueOrderCreated   = "payment.order-created.q" // order.created, for the payment service
+	QueuePaymentResults = "order.payment-results.q" // payment.*, for order-api
+	QueuePaymentEvents  = "payment.events.q"        // payment.*, for the old payment service
+	QueueDeadLetters    = "events.dlq.q"            // what could not be handled
+	bindPaymentResults  = "payment.*"               // both results of a payment
+	argDeadExchange     = "x-dead-letter-exchange"  // with the next, the only arguments of a queue of ours
+	argDeadKey          = "x-dead-letter-routing-key"
+	argTTL              = "x-message-ttl" // payment.events.q alone
+)
+
+// Headers of a dead letter.
+const (
+	HeaderReason = "x-reason"       // why it could not be handled, a sentence
+	HeaderOrigin = "x-origin-queue" // the queue it was taken from
+	HeaderTries  = "x-tries"        // how often it was delivered, this time included (int64)
+)
+
+// Limits of what an order may hold.
+const (
+	MaxUserID   = 255       // bytes of a user's id as text
+	MaxQuantity = 1_000_000 // seats in one order; it keeps every sum of money within 32 bits
+)
+
+// Topology is what the services declare at the broker before they use it. Every entity is durable. A queue's type is left to
+// the virtual host's default, for an old service declares the same queues without one, and the broker compares arguments.
+type Topology struct {
+	Events      string // the topic exchange
+	DeadLetters string // the direct exchange of dead letters
+
+	PaymentEvents    bool          // whether payment.events.q is declared too
+	PaymentEventsTTL time.Duration // how long a message stays in it; 0 is for ever
+}
+
+// Declarer is the part of an AMQP channel that declares.
+type Declarer interface {
+	ExchangeDeclare(name, kind string, durable, autoDelete, internal, noWait bool, args amqp.Table) error
+	QueueDeclare(name string, durable, autoDelete, exclusive, noWait bool, args amqp.Table) (amqp.Queue, error)
+	QueueBind(name, key, exchange string, noWait bool, args amqp.Table) error
+}
+
+// Declare makes what is not there yet. It is safe to repeat and beside others who declare the same.
+func (t Topology) Declare(d Declarer) error {
+	if err := d.ExchangeDeclare(t.Events, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
+		return err
+	}
+	if err := d.ExchangeDeclare(t.DeadLetters, amqp.ExchangeDirect, true, false, false, false, nil); err != nil {
+		return err
+	}
+	dead := amqp.Table{argDeadExchange: t.DeadLetters, argDeadKey: KeyDeadLetter}
+	queues := []struct {
+		name, key, exchange string
+		args                amqp.Table
+	}{
+		{QueueDeadLetters, KeyDeadLetter, t.DeadLetters, nil},
+		{QueueOrderCreated, KeyOrderCreated, t.Events, dead},
+		{QueuePaymentResults, bindPaymentResults, t.Events, dead},
+	}
+	if t.PaymentEvents {
+		args := amqp.Table{argDeadExchange: t.DeadLetters, argDeadKey: KeyDeadLetter}
+		if t.PaymentEventsTTL > 0 {
+			args[argTTL] = t.PaymentEventsTTL.Milliseconds()
+		}
+		queues = append(queues, struct {
+			name, key, exchange string
+			args                amqp.Table
+		}{QueuePaymentEvents, bindPaymentResults, t.Events, args})
+	}
+	for _, q := range queues {
+		if _, err := d.QueueDeclare(q.name, true, false, false, false, q.args); err != nil {
+			return err
+		}
+		if err := d.QueueBind(q.name, q.key, q.exchange, false, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

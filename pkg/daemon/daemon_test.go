@@ -1,0 +1,235 @@
+package daemon_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"platformctl/pkg/daemon"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const patience = 30 * time.Second
+
+func TestLoadTellsAllFaultsAtOnce(t *testing.T) {
+	var base daemon.Base
+	var database daemon.Database
+	var broker daemon.Broker
+	err := daemon.Load([]string{"LOG_LEVEL=loud", "DB_PORT=x", "RABBITMQ_PREFETCH=-1", "RABBITMQ_USERNAME=u", "PGUSER="}, &base, &database, &broker)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"LOG_LEVEL is not a valid", "DB_PORT is not a valid uint16", "PGUSER is not set", "PGPASSWORD is not set", "PGDATABASE is not set", "RABBITMQ_PREFETCH is not a valid", "RABBITMQ_PASSWORD is not set"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+	for _, unwanted := range []string{"RABBITMQ_USERNAME", "RABBITMQ_PORT", "\n"} {
+		if strings.Contains(err.Error(), unwanted) {
+			t.Errorf("%q is in: %v", unwanted, err)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	var base daemon.Base
+	var database daemon.Database
+	var broker daemon.Broker
+	if err := daemon.Load([]string{
+		"LOG_LEVEL=debug", "PGHOST=", "DB_HOST=old", "PGPORT=1", "DB_PORT=2", "DB_NAME=d", "DB_USER=u ser", "DB_PASSWORD=p@ss/wo:rd=",
+		"RABBITMQ_HOST=::1", "RABBITMQ_USERNAME=u", "RABBITMQ_PASSWORD=p#", "RABBITMQ_VHOST=/",
+	}, &base, &database, &broker); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(daemon.Base{LogLevel: slog.LevelDebug, PodName: "local"}, base); diff != "" {
+		t.Error(diff)
+	}
+	// A variable goes before its older name, and an empty one is not set.
+	if got, want := database.URL(), "postgres://u%20ser:p%40ss%2Fwo%3Ard=@old:1/d?sslmode=disable"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if got, want := broker.URL(), "amqp://u:p%23@[::1]:5672/%2F"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if broker.Events != "events.topic" || broker.DeadLetters != "dlx.direct" || broker.Prefetch != 500 {
+		t.Errorf("%+v", broker)
+	}
+}
+
+// running is a service in a test.
+type running struct {
+	url  string
+	stop context.CancelFunc
+	done chan error
+}
+
+func start(t *testing.T, s daemon.Service) running {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Name, s.Log, s.Listener, s.Registry = "test", slog.New(slog.DiscardHandler), listener, daemon.NewRegistry()
+	if s.Routes == nil {
+		s.Routes = http.NewServeMux()
+	}
+	if s.Ready == nil {
+		s.Ready = func(context.Context) error { return nil }
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	r := running{url: "http://" + listener.Addr().String(), stop: stop, done: make(chan error, 1)}
+	finished := make(chan struct{})
+	go func() {
+		r.done <- daemon.Run(ctx, s)
+		close(finished)
+	}()
+	t.Cleanup(func() {
+		stop()
+		<-finished
+	})
+	return r
+}
+
+func (r running) end(t *testing.T) error {
+	t.Helper()
+	select {
+	case err := <-r.done:
+		return err
+	case <-time.After(patience):
+		t.Fatal("the service does not end")
+		return nil
+	}
+}
+
+func get(t *testing.T, url string) (int, string, bool) {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Error(err)
+		return 0, "", false
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return answer.StatusCode, strings.TrimSpace(string(body)), answer.Close
+}
+
+func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
+	var mu sync.Mutex
+	var trouble error
+	check := func(context.Context) error {
+		mu.Lock()
+		defer mu.Unlock()
+		return trouble
+	}
+	r := start(t, daemon.Service{Checks: map[string]func(context.Context) error{"database": check}, Ready: check})
+	expect := func(path string, code int, body string) {
+		t.Helper()
+		if c, b, _ := get(t, r.url+path); c != code || b != body {
+			t.Errorf("%s: %d %s", path, c, b)
+		}
+	}
+	expect("/health", 200, `{"database":"ok","service":"test","status":"ok"}`)
+	expect("/ready", 200, `{"service":"test","status":"ok"}`)
+	mu.Lock()
+	trouble = errors.New("gone")
+	mu.Unlock()
+	expect("/health", 200, `{"database":"gone","service":"test","status":"degraded"}`)
+	expect("/ready", 503, `{"reason":"gone","service":"test","status":"not ready"}`)
+	expect("/live", 200, `{"status":"ok"}`)
+	expect("/nothing", 404, `{"error":"not_found","message":"there is nothing at /nothing"}`)
+	if c, b, _ := get(t, r.url+"/metrics"); c != 200 || !strings.Contains(b, `http_request_seconds_count{method="GET",route="GET /ready",status="503"} 1`) || !strings.Contains(b, "go_goroutines") {
+		t.Errorf("/metrics: %d %s", c, b)
+	}
+}
+
+// A stop lets requests end, tells clients to go elsewhere, and stops the parts one after another.
+func TestStopInOrder(t *testing.T) {
+	var mu sync.Mutex
+	var lines []string
+	note := func(line string) {
+		mu.Lock()
+		defer mu.Unlock()
+		lines = append(lines, line)
+	}
+	part := func(name string) daemon.Part {
+		return daemon.Part{Name: name,
+			Run:   func(ctx context.Context) error { <-ctx.Done(); note(name + " ended"); return nil },
+			Drain: func(ctx context.Context) error { note(name + " drained"); return nil },
+		}
+	}
+	mux := http.NewServeMux()
+	arrived, finish := make(chan struct{}), make(chan struct{})
+	mux.HandleFunc("GET /slow", func(w http.ResponseWriter, _ *http.Request) {
+		close(arrived)
+		<-finish
+		note("request ended")
+		fmt.Fprint(w, "done")
+	})
+	stopping := make(chan struct{})
+	r := start(t, daemon.Service{Routes: mux, OnStop: func() { note("stopping"); close(stopping) }, Parts: []daemon.Part{part("a"), part("b")}})
+	slow := make(chan string, 1)
+	go func() {
+		code, body, closed := get(t, r.url+"/slow")
+		slow <- fmt.Sprint(code, body, closed)
+	}()
+	<-arrived
+	if _, _, closed := get(t, r.url+"/live"); closed {
+		t.Error("connections are closed before the stop")
+	}
+	r.stop()
+	<-stopping
+	if code, body, closed := get(t, r.url+"/live"); code != 200 || !closed {
+		t.Errorf("while it stops: %d %s, closed %t", code, body, closed)
+	}
+	if code, _, _ := get(t, r.url+"/ready"); code != 503 {
+		t.Errorf("ready while it stops: %d", code)
+	}
+	close(finish)
+	if got := <-slow; got != "200donefalse" && got != "200donetrue" {
+		t.Errorf("the request in hand: %s", got)
+	}
+	if err := r.end(t); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"stopping", "request ended", "a drained", "a ended", "b drained", "b ended"}; !slices.Equal(lines, want) {
+		t.Errorf("%v", lines)
+	}
+}
+
+func TestAPartThatFailsEndsTheService(t *testing.T) {
+	broken := errors.New("broken")
+	ended := make(chan struct{})
+	r := start(t, daemon.Service{Parts: []daemon.Part{
+		{Name: "other", Run: func(ctx context.Context) error { <-ctx.Done(); close(ended); return nil }},
+		{Name: "weak", Run: func(context.Context) error { return broken }},
+	}})
+	if err := r.end(t); !errors.Is(err, broken) || !strings.Contains(err.Error(), "weak") {
+		t.Errorf("%v", err)
+	}
+	<-ended
+}
+
+func TestLogsAreJSONLines(t *testing.T) {
+	var out strings.Builder
+	log := daemon.NewLogger(&out, slog.LevelInfo, "order-api", "pod-1")
+	log.Debug("not this")
+	log.Info("this", "order", 7)
+	var line map[string]any
+	if err := json.Unmarshal([]byte(out.String()), &line); err != nil || line["msg"] != "this" || line["service"] != "order-api" || line["pod"] != "pod-1" || line["order"] != 7.0 {
+		t.Errorf("%s %v", out.String(), err)
+	}
+}

@@ -1,0 +1,48 @@
+package order
+
+import (
+	"context"
+
+	"platformctl/pkg/contract"
+	"platformctl/pkg/outbox"
+	"platformctl/pkg/rabbit"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+const settleBatch = 500 // results settled by one statement
+
+// Broker says how the broker is used.
+type Broker struct {
+	Events, DeadLetters string // exchanges
+	Prefetch            int
+}
+
+func (b Broker) declare(ch *amqp.Channel) error {
+	return contract.Topology{Events: b.Events, DeadLetters: b.DeadLetters}.Declare(ch)
+}
+
+// Relay publishes what relay holds until ctx ends, in one session after another.
+func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.Relay) {
+	dialer.Run(ctx, func(ctx context.Context, s rabbit.Session) error {
+		publisher, err := rabbit.NewPublisher(s.Conn, outbox.Window, b.declare)
+		if err != nil {
+			return err
+		}
+		s.Up()
+		return relay.Session(ctx, s.Stop, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
+			return publisher.Publish(ctx, rabbit.Message{
+				Exchange: b.Events, Key: e.Key, MessageID: e.MessageID, CorrelationID: e.CorrelationID, Timestamp: e.CreatedAt, Body: e.Payload,
+			})
+		})
+	})
+}
+
+// Consumer is the consumer of the payments' results.
+func (b Broker) Consumer(dialer *rabbit.Dialer, settler *Settler, metrics *rabbit.ConsumerMetrics) *rabbit.Consumer {
+	return &rabbit.Consumer{
+		Dialer: dialer, Queue: contract.QueuePaymentResults, Declare: b.declare, Prefetch: b.Prefetch, Batch: settleBatch,
+		Handle: settler.Handle, DeadExchange: b.DeadLetters, DeadKey: contract.KeyDeadLetter, Metrics: metrics,
+		HeaderNames: rabbit.Headers{Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Tries: contract.HeaderTries},
+	}
+}

@@ -1,0 +1,53 @@
+package order
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const expireLimit = 500 // orders cancelled by one statement
+
+// Sweeper cancels orders whose hold has lapsed. Any number of them may run at once: the state decides, once.
+type Sweeper struct {
+	Store   *Store
+	Waiters *Waiters
+	Log     *slog.Logger
+	Expired prometheus.Counter
+	Pause   time.Duration // between looks; while there is more to do there is none
+}
+
+// Run sweeps until ctx ends. While the database is away it goes on trying.
+func (s *Sweeper) Run(ctx context.Context) error {
+	ticker := time.NewTicker(s.Pause)
+	defer ticker.Stop()
+	for {
+		for more := true; more && ctx.Err() == nil; {
+			var expired []int32
+			var err error
+			expired, more, err = s.Store.Expire(ctx, expireLimit)
+			if err != nil && ctx.Err() == nil {
+				s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+			}
+			if len(expired) > 0 {
+				s.Waiters.Ended(expired)
+				s.Expired.Add(float64(len(expired)))
+				s.Log.InfoContext(ctx, "holds lapsed", "orders", expired)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
+
+// NewExpiredCounter registers the counter of lapsed holds.
+func NewExpiredCounter(registry prometheus.Registerer) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "orders_expired_total", Help: "Orders cancelled because their hold lapsed."})
+	registry.MustRegister(c)
+	return c
+}

@@ -1,0 +1,197 @@
+package order
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"platformctl/pkg/postgres"
+)
+
+const (
+	bodyLimit   = 64 << 10
+	readTimeout = 2 * time.Second // of the database, for a GET
+	longestWait = 30 * time.Second
+	// askAgain is how often a waiting request looks by itself: another replica may have ended the order.
+	askAgain   = 250 * time.Millisecond
+	retryAfter = "1" // seconds
+)
+
+// API is the HTTP interface for orders and shows.
+type API struct {
+	Store   *Store
+	Intake  *Intake
+	Waiters *Waiters
+	Log     *slog.Logger
+}
+
+// Routes adds the API's routes.
+func (a *API) Routes(mux *http.ServeMux) {
+	mux.HandleFunc("POST /orders", a.create)
+	mux.HandleFunc("GET /orders/{id}", a.show)
+	mux.HandleFunc("GET /shows", a.shows)
+	for path, allowed := range map[string]string{"/orders": "POST", "/orders/{id}": "GET", "/shows": "GET"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", allowed)
+			a.fail(w, r, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", r.URL.Path, allowed))
+		})
+	}
+}
+
+func (a *API) create(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		a.fail(w, r, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body must not be larger than %d bytes", bodyLimit))
+		return
+	}
+	if err != nil {
+		a.invalid(w, r, fmt.Errorf("the body could not be read: %w", err))
+		return
+	}
+	request, err := parseRequest(body)
+	if err != nil {
+		a.invalid(w, r, err)
+		return
+	}
+	outcome, err := a.Intake.Submit(r.Context(), request)
+	switch {
+	case err != nil && postgres.IsDataError(err):
+		a.Log.ErrorContext(r.Context(), "the database refused an order's data", "error", err.Error())
+		a.invalid(w, r, errors.New("the database refused the order's data"))
+	case err != nil:
+		a.unavailable(w, r, err)
+	case outcome.NoShow:
+		a.reply(w, r, http.StatusNotFound, struct {
+			Error string `json:"error"`
+		}{"show_not_found"})
+	case !outcome.Accepted:
+		a.reply(w, r, http.StatusConflict, struct {
+			Error     string `json:"error"`
+			Available int32  `json:"available"`
+		}{"not_enough_stock", outcome.Available})
+	default:
+		a.reply(w, r, http.StatusAccepted, struct {
+			Status  string `json:"status"`
+			OrderID int32  `json:"orderId"`
+		}{"accepted", outcome.ID})
+	}
+}
+
+func (a *API) show(w http.ResponseWriter, r *http.Request) {
+	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
+	if err != nil || id < 1 {
+		a.invalid(w, r, fmt.Errorf("an order's id is an integer from 1, not %q", r.PathValue("id")))
+		return
+	}
+	var wait time.Duration
+	if text := r.URL.Query().Get("wait"); text != "" {
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > longestWait {
+			a.invalid(w, r, fmt.Errorf("wait must be a duration from 0s to %s, such as 2s, not %q", longestWait, text))
+			return
+		}
+	}
+	if id > math.MaxInt32 {
+		a.fail(w, r, http.StatusNotFound, "order_not_found", "")
+		return
+	}
+	view, err := a.await(r.Context(), int32(id), wait)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		a.fail(w, r, http.StatusNotFound, "order_not_found", "")
+	case err != nil:
+		a.unavailable(w, r, err)
+	default:
+		a.reply(w, r, http.StatusOK, view)
+	}
+}
+
+// await reads an order, as soon as it has ended or after wait.
+func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, error) {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	again := time.NewTicker(askAgain)
+	defer again.Stop()
+	ended, leave := a.Waiters.Wait(id) // before the first look, so that no end is missed
+	defer leave()
+	for last := wait == 0; ; {
+		view, err := a.read(ctx, id)
+		if err != nil || last || view.Status != Pending {
+			return view, err
+		}
+		select {
+		case <-ended: // or the service stops
+			last = true
+		case <-over.C:
+			last = true
+		case <-again.C:
+		case <-ctx.Done():
+			return View{}, context.Cause(ctx)
+		}
+	}
+}
+
+func (a *API) read(ctx context.Context, id int32) (View, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	return a.Store.Order(ctx, id)
+}
+
+func (a *API) shows(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	shows, err := a.Store.Shows(ctx)
+	if err != nil {
+		a.unavailable(w, r, err)
+		return
+	}
+	a.reply(w, r, http.StatusOK, shows)
+}
+
+func (a *API) invalid(w http.ResponseWriter, r *http.Request, err error) {
+	a.fail(w, r, http.StatusBadRequest, "invalid_request", err.Error())
+}
+
+// unavailable is the answer when the order may be sent again.
+func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody reads it
+	}
+	message := "the database is not available, try again"
+	switch {
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed):
+		message = err.Error() + ", try again"
+	default:
+		a.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err.Error())
+	}
+	w.Header().Set("Retry-After", retryAfter)
+	a.fail(w, r, http.StatusServiceUnavailable, "unavailable", message)
+}
+
+// fail answers with an error: a word for programs, and a sentence for people where the word does not say it all.
+func (a *API) fail(w http.ResponseWriter, r *http.Request, status int, word, message string) {
+	a.reply(w, r, status, struct {
+		Error   string `json:"error"`
+		Message string `json:"message,omitempty"`
+	}{word, message})
+}
+
+func (a *API) reply(w http.ResponseWriter, r *http.Request, status int, body any) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		a.Log.ErrorContext(r.Context(), "an answer could not be written as JSON", "error", err.Error())
+		status, raw = http.StatusInternalServerError, []byte(`{"error":"internal"}`)
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.WriteHeader(status)
+	if _, err := w.Write(append(raw, '\n')); err != nil {
+		a.Log.DebugContext(r.Context(), "an answer could not be sent", "error", err.Error())
+	}
+}

@@ -1,0 +1,309 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"platformctl/pkg/outbox"
+	"platformctl/pkg/postgres"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	shards      = 2    // batchers; all orders for one show go to the same
+	queueLength = 4096 // orders that may wait for a batcher
+	batchLimit  = 256
+	idBlock     = 256 // order ids taken from the sequence at once
+
+	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
+	maxWait = 250 * time.Millisecond
+	// batchDeadline is how long a batch is tried while the database is away.
+	batchDeadline = 3 * time.Second
+)
+
+// Errors of Intake.Submit.
+var (
+	// ErrBusy says that too many orders wait already; the order was not taken, and may be sent again.
+	ErrBusy = errors.New("too many orders are waiting")
+	// ErrUnavailable says that the database is away. The order was most likely not taken.
+	ErrUnavailable = errors.New("the database is not available")
+	// ErrClosed says that the service is stopping.
+	ErrClosed = errors.New("the service is stopping")
+)
+
+// Intake takes orders and has the store decide them in batches. There is no timer: a batcher takes what gathered while the
+// batch before was committing.
+type Intake struct {
+	store *Store
+	offer func([]outbox.Event)
+	log   *slog.Logger
+
+	queues  [shards]chan *waiting
+	costs   [shards]atomic.Int64 // of the last batches, a moving mean in nanoseconds
+	mu      sync.RWMutex         // held for reading while something is put into a queue
+	closed  bool
+	ids     ids
+	metrics intakeMetrics
+}
+
+// waiting is an order in a queue.
+type waiting struct {
+	ctx     context.Context
+	request Request
+	since   time.Time
+	answer  chan answer // with room for one
+}
+
+type answer struct {
+	outcome Outcome
+	err     error
+}
+
+type intakeMetrics struct {
+	batch  prometheus.Histogram
+	wait   prometheus.Histogram
+	orders *prometheus.CounterVec
+}
+
+// NewIntake makes an intake. Accepted events go to offer after their transaction has committed.
+func NewIntake(store *Store, offer func([]outbox.Event), registry prometheus.Registerer, log *slog.Logger) *Intake {
+	in := &Intake{store: store, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
+		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "intake_batch_orders", Help: "Orders decided by one statement.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
+		}),
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "intake_wait_seconds", Help: "From an order's arrival to its decision.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		orders: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "intake_orders_total", Help: "Orders by outcome."}, []string{"outcome"}),
+	}}
+	registry.MustRegister(in.metrics.batch, in.metrics.wait, in.metrics.orders)
+	for i := range in.queues {
+		in.queues[i] = make(chan *waiting, queueLength)
+	}
+	return in
+}
+
+// Submit waits for an order to be decided. Its error is one of those above, a data error of the order itself, or ctx's. An
+// order whose ctx ends while it waits is not taken unless its batch has begun.
+func (in *Intake) Submit(ctx context.Context, r Request) (Outcome, error) {
+	w := &waiting{ctx: ctx, request: r, since: time.Now(), answer: make(chan answer, 1)}
+	if err := in.enqueue(w); err != nil {
+		in.metrics.orders.WithLabelValues("turned_away").Inc()
+		return Outcome{}, err
+	}
+	select {
+	case a := <-w.answer:
+		return a.outcome, a.err
+	case <-ctx.Done():
+		return Outcome{}, context.Cause(ctx)
+	}
+}
+
+func (in *Intake) enqueue(w *waiting) error {
+	shard := int(uint32(w.request.Show) % shards)
+	queue := in.queues[shard]
+	in.mu.RLock()
+	defer in.mu.RUnlock()
+	if in.closed {
+		return ErrClosed
+	}
+	// The first in a queue may always try: how else would one know that the database is back?
+	if n := len(queue); n > 0 && time.Duration(in.costs[shard].Load())*time.Duration(1+n/batchLimit) > maxWait {
+		return ErrBusy
+	}
+	select {
+	case queue <- w:
+		return nil
+	default:
+		return ErrBusy
+	}
+}
+
+// Close lets no more orders in. Run then ends when those that are in are answered.
+func (in *Intake) Close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return
+	}
+	in.closed = true
+	for _, q := range in.queues {
+		close(q)
+	}
+}
+
+// Run decides orders until Close was called and the last is answered. When ctx ends it closes by itself.
+func (in *Intake) Run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, in.Close)()
+	// A batch that has begun is brought to its end.
+	work := context.WithoutCancel(ctx)
+	var batchers sync.WaitGroup
+	for i := range in.queues {
+		batchers.Go(func() { in.batches(work, i) })
+	}
+	batchers.Wait()
+	return nil
+}
+
+func (in *Intake) batches(ctx context.Context, shard int) {
+	queue := in.queues[shard]
+	for first := range queue {
+		batch := make([]*waiting, 0, batchLimit)
+		for w, more := first, true; more; {
+			if w.ctx.Err() == nil { // else its client has gone
+				batch = append(batch, w)
+			}
+			if more = len(batch) < batchLimit; more {
+				select {
+				case w, more = <-queue:
+				default:
+					more = false
+				}
+			}
+		}
+		if len(batch) == 0 {
+			continue
+		}
+		began := time.Now()
+		in.decide(ctx, batch)
+		in.costs[shard].Store((3*in.costs[shard].Load() + int64(time.Since(began))) / 4)
+		in.metrics.batch.Observe(float64(len(batch)))
+	}
+}
+
+// decide has a batch decided and answers each of its orders.
+func (in *Intake) decide(ctx context.Context, batch []*waiting) {
+	ctx, cancel := context.WithTimeout(ctx, batchDeadline)
+	defer cancel()
+	failed := func(err error) {
+		in.log.WarnContext(ctx, "a batch of orders is tried again", "orders", len(batch), "error", err.Error())
+	}
+	err := postgres.Retry(ctx, failed, func(ctx context.Context) error { return in.identify(ctx, batch) })
+	if err == nil {
+		open := batch
+		err = postgres.EachGood(batch, func(part []*waiting) error {
+			if err := in.accept(ctx, part, failed); err != nil {
+				return err
+			}
+			open = open[len(part):]
+			return nil
+		}, func(w *waiting, err error) {
+			open = open[1:]
+			in.answer(w, answer{err: err})
+		})
+		batch = open
+	}
+	if err == nil {
+		return
+	}
+	in.log.ErrorContext(ctx, "a batch of orders failed", "orders", len(batch), "error", err.Error())
+	for _, w := range batch {
+		in.answer(w, answer{err: fmt.Errorf("%w: %w", ErrUnavailable, err)})
+	}
+}
+
+// identify gives each order of the batch an id before it is stored, so that the same batch can be stored again when it is
+// not known whether the first try has committed.
+func (in *Intake) identify(ctx context.Context, batch []*waiting) error {
+	ids, err := in.ids.take(ctx, len(batch))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	for i, w := range batch {
+		w.request.ID, w.request.CreatedAt = ids[i], now
+	}
+	return nil
+}
+
+// accept stores orders, however often the connection breaks, and answers them. Its error is of the data, or ctx ended.
+func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error)) error {
+	requests := make([]Request, len(part))
+	for i, w := range part {
+		requests[i] = w.request
+	}
+	var outcomes []Outcome
+	tries := 0
+	err := postgres.Retry(ctx, failed, func(ctx context.Context) (err error) {
+		tries++
+		outcomes, err = in.store.Accept(ctx, requests, tries > 1)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	events := make([]outbox.Event, 0, len(outcomes))
+	unused := make([]int32, 0, len(outcomes))
+	for i, o := range outcomes {
+		switch {
+		case o.Accepted && o.Event.ID != 0:
+			events = append(events, o.Event)
+		case !o.Accepted:
+			unused = append(unused, requests[i].ID)
+		}
+	}
+	in.offer(events)
+	if tries == 1 { // else the first try, its connection lost, may yet come to use them
+		in.ids.giveBack(unused)
+	}
+	for i, w := range part {
+		in.answer(w, answer{outcome: outcomes[i]})
+	}
+	return nil
+}
+
+func (in *Intake) answer(w *waiting, a answer) {
+	outcome := "accepted"
+	switch {
+	case a.err != nil && postgres.IsDataError(a.err):
+		outcome = "invalid"
+	case a.err != nil:
+		outcome = "unavailable"
+	case a.outcome.NoShow:
+		outcome = "show_not_found"
+	case !a.outcome.Accepted:
+		outcome = "not_enough_stock"
+	}
+	in.metrics.orders.WithLabelValues(outcome).Inc()
+	in.metrics.wait.Observe(time.Since(w.since).Seconds())
+	w.answer <- a
+}
+
+// ids hands out order ids from blocks of the sequence.
+type ids struct {
+	reserve func(ctx context.Context, n int) ([]int32, error)
+
+	mu   sync.Mutex
+	free []int32 // the next one first
+}
+
+func (s *ids) take(ctx context.Context, n int) ([]int32, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if missing := n - len(s.free); missing > 0 {
+		fresh, err := s.reserve(ctx, max(missing, idBlock))
+		if err != nil {
+			return nil, err
+		}
+		s.free = append(s.free, fresh...)
+	}
+	taken := s.free[:n:n]
+	s.free = s.free[n:]
+	return taken, nil
+}
+
+// giveBack takes ids that certainly stand in no table.
+func (s *ids) giveBack(unused []int32) {
+	if len(unused) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = append(unused, s.free...)
+}

@@ -1,0 +1,78 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// View is an order as GET /orders/{id} shows it. Times are UTC.
+type View struct {
+	OrderID       int32      `json:"orderId"`
+	ShowID        int32      `json:"showId"`
+	Quantity      int32      `json:"quantity"`
+	Status        Status     `json:"status"`
+	PaymentStatus *string    `json:"paymentStatus"` // SUCCEEDED or FAILED; null before
+	Amount        *int32     `json:"amount"`        // null before the payment
+	CreatedAt     time.Time  `json:"createdAt"`
+	EndedAt       *time.Time `json:"endedAt"` // null while PENDING
+}
+
+const oneOrder = `
+SELECT o.id, o.show_id, o.quantity, o.status, p.status, p.amount, o.created_at, o.ended_at
+FROM orders o LEFT JOIN payments p ON p.order_id = o.id WHERE o.id = $1`
+
+// Order reads one; ErrNotFound if there is none.
+func (s *Store) Order(ctx context.Context, id int32) (View, error) {
+	rows, err := s.DB.Query(ctx, oneOrder, id)
+	if err != nil {
+		return View{}, fmt.Errorf("read order %d: %w", id, err)
+	}
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[View])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return View{}, ErrNotFound
+	}
+	if err != nil {
+		return View{}, fmt.Errorf("read order %d: %w", id, err)
+	}
+	v.CreatedAt = v.CreatedAt.UTC()
+	if v.EndedAt != nil {
+		*v.EndedAt = v.EndedAt.UTC()
+	}
+	return v, nil
+}
+
+// Show is a show with its seats: free + held + sold = capacity.
+type Show struct {
+	ShowID   int32      `json:"showId"`
+	Name     string     `json:"name"`
+	Venue    *string    `json:"venue"`
+	StartsAt *time.Time `json:"startsAt"`
+	Capacity int32      `json:"capacity"`
+	Free     int32      `json:"free"`
+	Held     int32      `json:"held"` // for orders that are PENDING
+	Sold     int32      `json:"sold"` // to orders that are CONFIRMED
+}
+
+// The index of what is held is small, so nothing is summed over all orders.
+const allShows = `
+SELECT s.id, s.name, s.venue, s.starts_at, c.capacity, c.capacity - c.held, coalesce(h.seats, 0)::int4, (c.held - coalesce(h.seats, 0))::int4
+FROM shows s JOIN show_seats c ON c.show_id = s.id
+LEFT JOIN (SELECT show_id, sum(quantity) AS seats FROM inventory_reservations WHERE status = 'RESERVED' GROUP BY show_id) h ON h.show_id = s.id
+ORDER BY s.id`
+
+// Shows lists all shows by id.
+func (s *Store) Shows(ctx context.Context) ([]Show, error) {
+	rows, err := s.DB.Query(ctx, allShows)
+	if err != nil {
+		return nil, fmt.Errorf("read the shows: %w", err)
+	}
+	shows, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Show])
+	if err != nil {
+		return nil, fmt.Errorf("read the shows: %w", err)
+	}
+	return shows, nil
+}

@@ -1,0 +1,303 @@
+package order_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"platformctl/pkg/contract"
+	"platformctl/pkg/order"
+	"platformctl/pkg/postgres"
+	"platformctl/pkg/postgres/postgrestest"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+	"pgregory.net/rapid"
+)
+
+// The rule itself, against what it is for.
+func TestOrdersEndOnceAndMoneyGoesBack(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		events := rapid.SliceOf(rapid.SampledFrom([]order.Event{order.PaymentSucceeded, order.PaymentFailed, order.HoldLapsed})).Draw(t, "events")
+		s := order.Fresh()
+		for i, e := range events {
+			before := s
+			s = s.Next(e)
+			if i > 0 && (s.Order != before.Order || s.Hold != before.Hold) {
+				t.Fatalf("%v left its end state for %v", before, s)
+			}
+			if s.Next(e) != s.Next(e).Next(e) && i > 0 {
+				t.Fatalf("%v: a duplicate has an effect", s)
+			}
+		}
+		if len(events) == 0 {
+			return
+		}
+		want := map[order.Event]order.State{
+			order.PaymentSucceeded: {Order: order.Confirmed, Hold: order.Committed},
+			order.PaymentFailed:    {Order: order.Cancelled, Hold: order.Released},
+			order.HoldLapsed:       {Order: order.Cancelled, Hold: order.Expired},
+		}[events[0]]
+		for _, e := range events[1:] {
+			want.RefundDue = want.RefundDue || e == order.PaymentSucceeded && want.Order == order.Cancelled
+		}
+		if s != want {
+			t.Fatalf("%v after %v", s, events)
+		}
+	})
+}
+
+// The statements do to many orders at once what the rule does to one: events in any order, doubled, in batches of any size.
+func TestStatementsFollowTheRule(t *testing.T) {
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true, hold: time.Hour})
+	s.stop() // the sweeper; the test sweeps
+	rapid.Check(t, func(rt *rapid.T) {
+		ctx := t.Context()
+		n := rapid.IntRange(1, 6).Draw(rt, "orders")
+		ids, err := s.store.ReserveIDs(ctx, n)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		requests := make([]order.Request, n)
+		want := map[int32]order.State{}
+		for i, id := range ids {
+			requests[i] = order.Request{ID: id, User: contract.UserID("1"), Show: 1, Quantity: 1, CreatedAt: time.Now()}
+			want[id] = order.Fresh()
+		}
+		outcomes, err := s.store.Accept(ctx, requests, false)
+		if err != nil || !outcomes[n-1].Accepted {
+			rt.Fatalf("%+v %v", outcomes, err)
+		}
+		// Each payment is there before its result, as the payment service's one statement has it.
+		if _, err := s.db.Pool.Exec(ctx, `INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT i, '1', 50, 'SUCCEEDED', 'm' || i FROM unnest($1::int[]) i`, ids); err != nil {
+			rt.Fatal(err)
+		}
+		for range rapid.IntRange(0, 4).Draw(rt, "rounds") {
+			if rapid.Bool().Draw(rt, "sweep") {
+				due := rapid.SliceOfDistinct(rapid.SampledFrom(ids), rapid.ID[int32]).Draw(rt, "due")
+				if _, err := s.db.Pool.Exec(ctx, `UPDATE inventory_reservations SET expires_at = now() - interval '1 second' WHERE order_id = ANY($1)`, due); err != nil {
+					rt.Fatal(err)
+				}
+				if _, more, err := s.store.Expire(ctx, 500); err != nil || more {
+					rt.Fatal(more, err)
+				}
+				for _, id := range due {
+					want[id] = want[id].Next(order.HoldLapsed)
+				}
+				continue
+			}
+			var batch []amqp.Delivery
+			for i := range rapid.IntRange(1, 12).Draw(rt, "batch") {
+				id, paid := rapid.SampledFrom(ids).Draw(rt, "order"), rapid.Bool().Draw(rt, "paid")
+				batch = append(batch, delivery(uint64(i+1), result(id, paid)))
+				if paid {
+					want[id] = want[id].Next(order.PaymentSucceeded)
+				} else {
+					want[id] = want[id].Next(order.PaymentFailed)
+				}
+			}
+			if rejects, err := s.settler.Handle(ctx, batch); err != nil || len(rejects) > 0 {
+				rt.Fatal(rejects, err)
+			}
+		}
+		for _, id := range ids {
+			if got := stateOf(t, s.db, id); got != (state{string(want[id].Order), string(want[id].Hold), want[id].RefundDue}) {
+				rt.Fatalf("order %d is %+v, want %+v", id, got, want[id])
+			}
+		}
+		counted(t, s.db)
+	})
+}
+
+// The fold in the database against a plain one: arrival order, no order refused that fits, several shows in a batch.
+func TestBatchesAreDecidedInTheOrderTheyCame(t *testing.T) {
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	rapid.Check(t, func(rt *rapid.T) {
+		ctx := t.Context()
+		free := map[int32]int32{}
+		var shows []int32
+		for range rapid.IntRange(1, 3).Draw(rt, "shows") {
+			capacity := rapid.Int32Range(0, 12).Draw(rt, "capacity")
+			var show int32
+			if err := s.db.Pool.QueryRow(ctx, `INSERT INTO shows (name, venue, starts_at, capacity) VALUES ('s', 'v', now(), $1) RETURNING id`, capacity).Scan(&show); err != nil {
+				rt.Fatal(err)
+			}
+			free[show] = capacity
+			shows = append(shows, show)
+		}
+		const nowhere = 2_000_000_000
+		n := rapid.IntRange(1, 20).Draw(rt, "batch")
+		ids, err := s.store.ReserveIDs(ctx, n)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		requests := make([]order.Request, n)
+		want := make([]string, n)
+		for i := range requests {
+			r := order.Request{ID: ids[i], User: contract.UserID(`"u"`), Show: rapid.SampledFrom(append(shows, nowhere)).Draw(rt, "show"),
+				Quantity: rapid.Int32Range(1, 6).Draw(rt, "quantity"), CreatedAt: time.Now()}
+			left, there := free[r.Show]
+			accepted := there && r.Quantity <= left
+			if accepted {
+				left -= r.Quantity
+				free[r.Show] = left
+			}
+			requests[i], want[i] = r, fmt.Sprint(accepted, !there, left, accepted)
+		}
+		first, err := s.store.Accept(ctx, requests, false)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		anyAccepted := false
+		for i, o := range first {
+			anyAccepted = anyAccepted || o.Accepted
+			if got := fmt.Sprint(o.Accepted, o.NoShow, o.Available, o.Event.ID != 0); got != want[i] {
+				rt.Fatalf("order %d (%+v): %s, want %s", i, requests[i], got, want[i])
+			}
+		}
+		// The same batch again, as after a lost answer: nothing is done twice, and the outcomes are the same.
+		again, err := s.store.Accept(ctx, requests, true)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if anyAccepted {
+			for i := range again {
+				if again[i].Accepted != first[i].Accepted || again[i].NoShow != first[i].NoShow || again[i].Event.ID != first[i].Event.ID {
+					rt.Fatalf("order %d: %+v at first, then %+v", i, first[i], again[i])
+				}
+			}
+		}
+		counted(t, s.db)
+	})
+}
+
+// The sweeper and the settler race for each order; one of them wins, and all that follows from it holds.
+func TestExpiryAndPaymentRace(t *testing.T) {
+	const n = 200
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true, hold: time.Hour})
+	s.stop()
+	ctx := t.Context()
+	ids, err := s.store.ReserveIDs(ctx, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	requests := make([]order.Request, n)
+	for i, id := range ids {
+		requests[i] = order.Request{ID: id, User: contract.UserID("1"), Show: 1, Quantity: 2, CreatedAt: time.Now()}
+	}
+	if _, err := s.store.Accept(ctx, requests, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Pool.Exec(ctx, `INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, '1', 100, 'SUCCEEDED', 'm' || id FROM orders`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Pool.Exec(ctx, `UPDATE inventory_reservations SET expires_at = now()`); err != nil {
+		t.Fatal(err)
+	}
+	var racers sync.WaitGroup
+	for range 2 {
+		racers.Go(func() {
+			for {
+				expired, more, err := s.store.Expire(ctx, 7)
+				if err != nil && postgres.Code(err) != "40P01" { // who is told of a deadlock tries again
+					t.Error(err)
+					return
+				}
+				if err == nil && !more && len(expired) == 0 {
+					return
+				}
+			}
+		})
+		racers.Go(func() {
+			for at := 0; at < n; at += 10 {
+				var batch []amqp.Delivery
+				for i, id := range ids[n-10-at : n-at] { // from the other end
+					batch = append(batch, delivery(uint64(i+1), result(id, true)))
+				}
+				if rejects, err := s.settler.Handle(ctx, batch); err != nil || len(rejects) > 0 {
+					t.Error(rejects, err)
+				}
+			}
+		})
+	}
+	racers.Wait()
+	counts := map[state]int{}
+	for _, id := range ids {
+		counts[stateOf(t, s.db, id)]++
+	}
+	won, lost := counts[state{"CONFIRMED", "COMMITTED", false}], counts[state{"CANCELLED", "EXPIRED", true}]
+	if won+lost != n {
+		t.Errorf("%v", counts)
+	}
+	if ends := number(t, s.db, `SELECT count(*) FROM order_events WHERE hop IN ('confirmed', 'expired')`); ends != n {
+		t.Errorf("%d ends of %d orders", ends, n)
+	}
+	counted(t, s.db)
+	t.Logf("%d confirmed, %d expired", won, lost)
+}
+
+func TestHoldsLapseAndSeatsComeBack(t *testing.T) {
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true, hold: 50 * time.Millisecond})
+	id := s.post(t, `{"userId":1,"showId":3,"quantity":120}`).accepted(t)
+	v := s.ended(t, id)
+	if v.Status != order.Cancelled || v.EndedAt == nil {
+		t.Errorf("%+v", v)
+	}
+	if got := stateOf(t, s.db, id); got != (state{"CANCELLED", "EXPIRED", false}) {
+		t.Errorf("%+v", got)
+	}
+	s.post(t, `{"userId":1,"showId":3,"quantity":120}`).accepted(t)
+	counted(t, s.db)
+}
+
+// What a writer does that names only the old columns is counted, and refused where it would oversell.
+func TestOldWritersAreCounted(t *testing.T) {
+	db := postgrestest.New(t)
+	exec := func(sql string, args ...any) error {
+		_, err := db.Pool.Exec(t.Context(), sql, args...)
+		counted(t, db)
+		return err
+	}
+	held := func() int { return number(t, db, `SELECT held FROM show_seats WHERE show_id = 3`) }
+	reserve := `INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) VALUES ($1, $2, $3, 'RESERVED', now())`
+	for _, step := range []struct {
+		what, sql string
+		args      []any
+		refused   string // part of the error
+		held      int
+	}{
+		{"an insert", reserve, []any{3, 1, 100}, "", 100},
+		{"too many", reserve, []any{3, 2, 21}, "show_seats_not_oversold", 100},
+		{"the rest", reserve, []any{3, 2, 20}, "", 120},
+		{"no show", reserve, []any{77, 3, 1}, "there is no show 77", 120},
+		{"committed is held", `UPDATE inventory_reservations SET status = 'COMMITTED' WHERE order_id = 1`, nil, "", 120},
+		{"released is not", `UPDATE inventory_reservations SET status = 'RELEASED' WHERE order_id = 2`, nil, "", 100},
+		{"more seats", `UPDATE inventory_reservations SET quantity = 120 WHERE order_id = 1`, nil, "", 120},
+		{"taken back when sold out", `UPDATE inventory_reservations SET status = 'RESERVED' WHERE order_id = 2`, nil, "show_seats_not_oversold", 120},
+		{"another show", `UPDATE inventory_reservations SET show_id = 2 WHERE order_id = 1`, nil, "", 0},
+		{"a delete", `DELETE FROM inventory_reservations WHERE order_id = 1`, nil, "", 0},
+		{"several at once", `INSERT INTO inventory_reservations (show_id, order_id, quantity) SELECT 1 + i % 3, 100 + i, 2 FROM generate_series(1, 30) i`, nil, "", 20},
+		{"a smaller hall than is held", `UPDATE shows SET capacity = 19 WHERE id = 3`, nil, "show_seats_not_oversold", 20},
+		{"a smaller hall", `UPDATE shows SET capacity = 20 WHERE id = 3`, nil, "", 20},
+		{"now it is full", reserve, []any{3, 500, 1}, "show_seats_not_oversold", 20},
+		{"truncated", `TRUNCATE inventory_reservations`, nil, "", 0},
+	} {
+		err := exec(step.sql, step.args...)
+		if (err != nil) != (step.refused != "") || err != nil && !strings.Contains(err.Error(), step.refused) {
+			t.Errorf("%s: %v", step.what, err)
+		}
+		if n := held(); n != step.held {
+			t.Errorf("%s: %d seats are held, not %d", step.what, n, step.held)
+		}
+	}
+	if err := exec(`INSERT INTO shows (name, venue, starts_at, capacity) VALUES ('new', 'v', now(), 5)`); err != nil {
+		t.Error(err)
+	}
+	if free := number(t, db, `SELECT capacity - held FROM show_seats WHERE show_id = (SELECT max(id) FROM shows)`); free != 5 {
+		t.Errorf("a new show has %d seats", free)
+	}
+	if err := exec(`DELETE FROM shows WHERE name = 'new'`); err != nil {
+		t.Error(err)
+	}
+}

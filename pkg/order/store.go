@@ -1,0 +1,206 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"platformctl/pkg/contract"
+	"platformctl/pkg/outbox"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// ErrNotFound says that there is no such order.
+var ErrNotFound = errors.New("order not found")
+
+// Store is the orders in the database. Each method is one statement, and so one transaction.
+type Store struct {
+	DB    *pgxpool.Pool
+	Pod   string        // written into the history
+	Relay string        // the relay that new events are handed to
+	Hold  time.Duration // how long seats are held for a payment
+}
+
+// Request is an order that was asked for. ID and CreatedAt are given before it is stored.
+type Request struct {
+	ID        int32
+	User      contract.UserID
+	Show      int32
+	Quantity  int32
+	CreatedAt time.Time
+}
+
+// Outcome is what became of a Request.
+type Outcome struct {
+	ID        int32 // the order's
+	Accepted  bool
+	NoShow    bool         // there is no such show
+	Available int32        // the seats left
+	Event     outbox.Event // of an accepted one: to hand to the relay
+}
+
+const reserveIDs = `SELECT nextval(pg_get_serial_sequence('orders', 'id'))::int4 FROM generate_series(1, $1)`
+
+// ReserveIDs takes n order ids that nobody else gets.
+func (s *Store) ReserveIDs(ctx context.Context, n int) ([]int32, error) {
+	rows, err := s.DB.Query(ctx, reserveIDs, n)
+	if err != nil {
+		return nil, fmt.Errorf("reserve order ids: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("reserve order ids: %w", err)
+	}
+	return ids, nil
+}
+
+const acceptOrders = `SELECT accepted, available, event_id FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+
+// Accept decides a batch in the order it came, stores what was accepted and answers for each. repeated says that an earlier
+// call with this very batch may have committed.
+func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]Outcome, error) {
+	n := len(batch)
+	ids, users, shows, quantities, payloads := make([]int32, n), make([]string, n), make([]int32, n), make([]int32, n), make([][]byte, n)
+	for i, r := range batch {
+		ids[i], users[i], shows[i], quantities[i] = r.ID, r.User.Text(), r.Show, r.Quantity
+		payloads[i] = contract.OrderCreated{
+			MessageID: messageID(r.ID), CreatedAt: r.CreatedAt, OrderID: r.ID, UserID: r.User, ShowID: r.Show, Quantity: r.Quantity,
+			Status: string(Pending), ExpiresAt: r.CreatedAt.Add(s.Hold),
+		}.Encode()
+	}
+	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
+	if err != nil {
+		return nil, fmt.Errorf("accept %d orders: %w", n, err)
+	}
+	outcomes := make([]Outcome, 0, n)
+	var accepted bool
+	var available *int32
+	var event *int64
+	_, err = pgx.ForEachRow(rows, []any{&accepted, &available, &event}, func() error {
+		r := batch[len(outcomes)]
+		o := Outcome{ID: r.ID, Accepted: accepted, NoShow: available == nil}
+		if available != nil {
+			o.Available = *available
+		}
+		if event != nil {
+			o.Event = outbox.Event{
+				ID: *event, MessageID: messageID(r.ID), CorrelationID: fmt.Sprint(r.ID), Key: contract.KeyOrderCreated,
+				Payload: payloads[len(outcomes)], CreatedAt: r.CreatedAt,
+			}
+		}
+		outcomes = append(outcomes, o)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("accept %d orders: %w", n, err)
+	}
+	if len(outcomes) != n {
+		return nil, fmt.Errorf("accept %d orders: %d answers", n, len(outcomes))
+	}
+	return outcomes, nil
+}
+
+// messageID is the same whenever the event of an order is made. accept_orders makes it too.
+func messageID(order int32) string { return fmt.Sprintf("%s:%d", contract.KeyOrderCreated, order) }
+
+// Guarded by the state: what is not PENDING any more is not touched. The reservations' rows are locked after the orders',
+// and the seat counters, by trigger, after both. "= ANY" and no join with unnest, whose plan on cold tables is a scan a row.
+const settleOrders = `
+WITH settled AS (
+	UPDATE orders SET status = CASE WHEN id = ANY($2::int4[]) THEN 'CONFIRMED' ELSE 'CANCELLED' END, ended_at = now()
+	WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id, status
+), reservations AS (
+	UPDATE inventory_reservations SET status = CASE WHEN order_id = ANY($2::int4[]) THEN 'COMMITTED' ELSE 'RELEASED' END
+	WHERE order_id = ANY($1::int4[]) AND status = 'RESERVED'
+), history AS (
+	INSERT INTO order_events (order_id, hop, pod) SELECT id, lower(status), $3 FROM settled
+)
+SELECT id FROM settled`
+
+// Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns the ids of those that
+// were still PENDING. paid is a part of orders; no id may come twice.
+func (s *Store) Settle(ctx context.Context, orders, paid []int32) ([]int32, error) {
+	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod)
+	if err != nil {
+		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
+	}
+	return ids, nil
+}
+
+const lateResults = `
+WITH refunds AS (
+	UPDATE payments SET refund_due = true
+	WHERE order_id = ANY($2::int4[]) AND status = 'SUCCEEDED' AND NOT refund_due
+		AND EXISTS (SELECT FROM orders o WHERE o.id = payments.order_id AND o.status = 'CANCELLED')
+	RETURNING order_id
+), history AS (
+	INSERT INTO order_events (order_id, hop, pod) SELECT order_id, 'refund_due', $3 FROM refunds
+)
+SELECT id FROM orders WHERE id = ANY($1::int4[])`
+
+// Late takes results that came for orders which had ended before, or never were: payments that succeeded for a cancelled
+// order become due to be paid back. It returns the ids of the orders that exist. paid is a part of orders.
+func (s *Store) Late(ctx context.Context, orders, paid []int32) ([]int32, error) {
+	rows, err := s.DB.Query(ctx, lateResults, orders, paid, s.Pod)
+	if err != nil {
+		return nil, fmt.Errorf("look at %d late results: %w", len(orders), err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("look at %d late results: %w", len(orders), err)
+	}
+	return ids, nil
+}
+
+// Without locks: what is found is only a hint for expireOrders. Reservations of orders that an old service confirmed and
+// left RESERVED are not due, and one that belongs to no order is.
+const dueHolds = `
+SELECT r.id, coalesce(r.order_id, 0) FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
+WHERE r.status = 'RESERVED' AND r.expires_at < now() AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
+ORDER BY r.expires_at LIMIT $1`
+
+const expireOrders = `
+WITH lapsed AS (
+	UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id
+), reservations AS (
+	UPDATE inventory_reservations SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED'
+), history AS (
+	INSERT INTO order_events (order_id, hop, pod) SELECT id, 'expired', $3 FROM lapsed
+)
+SELECT id FROM lapsed`
+
+// Expire cancels at most limit orders whose hold has lapsed, by the database's clock, and returns their ids and whether
+// there may be more.
+func (s *Store) Expire(ctx context.Context, limit int) (expired []int32, more bool, err error) {
+	rows, err := s.DB.Query(ctx, dueHolds, limit)
+	if err != nil {
+		return nil, false, fmt.Errorf("look for lapsed holds: %w", err)
+	}
+	var orders, reservations []int32
+	var order, reservation int32
+	if _, err := pgx.ForEachRow(rows, []any{&reservation, &order}, func() error {
+		orders, reservations = append(orders, order), append(reservations, reservation)
+		return nil
+	}); err != nil {
+		return nil, false, fmt.Errorf("look for lapsed holds: %w", err)
+	}
+	if len(reservations) == 0 {
+		return nil, false, nil
+	}
+	rows, err = s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
+	if err != nil {
+		return nil, false, fmt.Errorf("expire %d holds: %w", len(reservations), err)
+	}
+	expired, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, false, fmt.Errorf("expire %d holds: %w", len(reservations), err)
+	}
+	return expired, len(reservations) == limit, nil
+}

@@ -1,0 +1,135 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const deleteRows = `DELETE FROM outbox WHERE id = ANY($1)`
+
+// forget deletes confirmed events and tells whether it could. While the database is away it tries again; the window then
+// fills and the relay pauses by itself.
+func (r *Relay) forget(ctx context.Context, events []Event) bool {
+	if len(events) == 0 {
+		return true
+	}
+	ids := make([]int64, len(events))
+	for i, e := range events {
+		ids[i] = e.ID
+	}
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		_, err := r.DB.Exec(ctx, deleteRows, ids)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+		r.Log.WarnContext(ctx, "confirmed events could not be deleted, trying again", "events", len(ids), "error", err.Error())
+		timer := time.NewTimer(pause/2 + rand.N(pause))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return false
+		case <-timer.C:
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, id := range ids {
+		delete(r.held, id)
+	}
+	if len(r.held) == 0 && r.empty != nil {
+		close(r.empty)
+		r.empty = nil
+	}
+	return true
+}
+
+// sweep takes over events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as
+// a renewal, our own that are still on their way.
+func (r *Relay) sweep(ctx context.Context) {
+	ticker := time.NewTicker(sweepPause)
+	defer ticker.Stop()
+	for {
+		for full := true; full && r.Held() < memory/2; {
+			events, err := r.takeOver(ctx)
+			if err != nil && ctx.Err() == nil {
+				r.Log.WarnContext(ctx, "the outbox could not be swept", "error", err.Error())
+			}
+			if full = len(events) == sweepLimit; len(events) > 0 {
+				r.Offer(events)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// No cursor over ids: rows commit in another order than their ids were given out.
+const takeOverRows = `
+WITH due AS (
+	SELECT id FROM outbox WHERE lease_until IS NULL OR lease_until < now()
+	ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+)
+UPDATE outbox o SET relay = $2, lease_until = now() + $3
+FROM due WHERE o.id = due.id
+RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, o.created_at`
+
+func (r *Relay) takeOver(ctx context.Context) ([]Event, error) {
+	rows, err := r.DB.Query(ctx, takeOverRows, sweepLimit, r.Name, Lease)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Event, err error) {
+		err = row.Scan(&e.ID, &e.MessageID, &e.CorrelationID, &e.Key, &e.Payload, &e.CreatedAt)
+		return e, err
+	})
+}
+
+const lengthAndAge = `SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 FROM outbox`
+
+// Length is the number of events in the table, of all relays, and the age of the oldest.
+func (r *Relay) Length(ctx context.Context) (events int64, oldest time.Duration, err error) {
+	var seconds float64
+	if err := r.DB.QueryRow(ctx, lengthAndAge).Scan(&events, &seconds); err != nil {
+		return 0, 0, fmt.Errorf("measure the outbox: %w", err)
+	}
+	return events, time.Duration(seconds * float64(time.Second)), nil
+}
+
+const scrapeTimeout = time.Second
+
+// Describe implements prometheus.Collector.
+func (r *Relay) Describe(out chan<- *prometheus.Desc) {
+	out <- lengthDesc
+	out <- oldestDesc
+	out <- heldDesc
+}
+
+// Collect implements prometheus.Collector; what the database does not tell in a second is left out.
+func (r *Relay) Collect(out chan<- prometheus.Metric) {
+	out <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(r.Held()))
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	events, oldest, err := r.Length(ctx)
+	if err != nil {
+		return
+	}
+	out <- prometheus.MustNewConstMetric(lengthDesc, prometheus.GaugeValue, float64(events))
+	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, oldest.Seconds())
+}
+
+var (
+	lengthDesc = prometheus.NewDesc("outbox_events", "Events in the outbox, of all services.", nil, nil)
+	oldestDesc = prometheus.NewDesc("outbox_oldest_seconds", "Age of the oldest event in the outbox.", nil, nil)
+	heldDesc   = prometheus.NewDesc("outbox_held_events", "Events in this process's memory, waiting or unconfirmed.", nil, nil)
+)

@@ -1,0 +1,103 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"platformctl/pkg/contract"
+	"platformctl/pkg/outbox"
+	"platformctl/pkg/postgres"
+	"platformctl/pkg/rabbit"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// Cashier takes the payments of created orders.
+type Cashier struct {
+	Store   *Store
+	Gateway Gateway
+	Offer   func([]outbox.Event) // gets the events of what was stored
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// created is an order and the message that brought it.
+type created struct {
+	payment  Payment
+	delivery amqp.Delivery
+}
+
+// Handle takes the payments of a batch. It is a rabbit.Consumer's Handle: it waits for the database by itself.
+func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.Reject, error) {
+	var rejects []rabbit.Reject
+	due := make([]created, 0, len(batch))
+	seen := make(map[int32]bool, len(batch))
+	for _, d := range batch {
+		order, err := contract.DecodeOrderCreated(d.Body)
+		var amount int32
+		if err == nil {
+			amount, err = Amount(order.Quantity)
+		}
+		switch {
+		case err != nil:
+			rejects = append(rejects, rabbit.Reject{Delivery: d, Reason: err.Error()})
+		case !seen[order.OrderID]: // else it is a duplicate
+			seen[order.OrderID] = true
+			due = append(due, created{Payment{Order: order, Amount: amount}, d})
+		}
+	}
+	if err := c.charge(ctx, due); err != nil {
+		return nil, fmt.Errorf("charge %d orders: %w", len(due), err)
+	}
+	failed := func(err error) {
+		c.Log.WarnContext(ctx, "payments wait for the database", "messages", len(due), "error", err.Error())
+	}
+	err := postgres.Retry(ctx, failed, func(ctx context.Context) error {
+		return postgres.EachGood(due,
+			func(part []created) error {
+				payments := make([]Payment, len(part))
+				for i, p := range part {
+					payments[i] = p.payment
+				}
+				events, err := c.Store.Insert(ctx, payments, c.Now())
+				if err == nil {
+					c.Offer(events)
+				}
+				return err
+			},
+			func(p created, err error) {
+				for _, r := range rejects { // when this is a repetition
+					if r.Delivery.DeliveryTag == p.delivery.DeliveryTag {
+						return
+					}
+				}
+				rejects = append(rejects, rabbit.Reject{Delivery: p.delivery, Reason: err.Error()})
+			})
+	})
+	return rejects, err
+}
+
+// charge decides the payments. An order whose hold is over is declined and not charged: its seats may be gone.
+func (c *Cashier) charge(ctx context.Context, due []created) error {
+	now := c.Now()
+	var ids []int32
+	var at []int
+	for i := range due {
+		p := &due[i].payment
+		if !p.Order.ExpiresAt.IsZero() && !now.Before(p.Order.ExpiresAt) {
+			p.Status = Failed
+			continue
+		}
+		ids, at = append(ids, p.Order.OrderID), append(at, i)
+	}
+	statuses, err := c.Gateway.Charge(ctx, ids)
+	if err != nil {
+		return err
+	}
+	for i, status := range statuses {
+		due[at[i]].payment.Status = status
+	}
+	return nil
+}

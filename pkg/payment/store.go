@@ -1,0 +1,98 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"platformctl/pkg/outbox"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Store is the payments in the database. Each method is one statement, and so one transaction.
+type Store struct {
+	DB    *pgxpool.Pool
+	Pod   string // written into the history
+	Relay string // the relay that new events are handed to
+}
+
+// The unique message id and order id are the inbox: a row that is there already is not inserted again, and only what was
+// inserted goes into the outbox.
+const insertPayments = `
+WITH batch AS MATERIALIZED (
+	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
+	WITH ORDINALITY AS t (order_id, user_id, amount, status, message_id, event_id, routing_key, payload, ord)
+), paid AS (
+	INSERT INTO payments (order_id, user_id, amount, status, message_id)
+	SELECT order_id, user_id, amount, status, message_id FROM batch ON CONFLICT DO NOTHING RETURNING order_id
+), events AS (
+	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, relay, lease_until)
+	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, $9, now() + $10::interval
+	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) ORDER BY b.ord RETURNING id, message_id
+), history AS (
+	INSERT INTO order_events (order_id, hop, pod)
+	SELECT b.order_id, 'payment_' || lower(b.status), $11 FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid)
+)
+SELECT b.ord::int4, e.id FROM events e JOIN batch b ON b.event_id = e.message_id`
+
+// Insert stores payments and their events, except those of orders or messages that have one already, and returns the events
+// to hand to the relay. No order may come twice.
+func (s *Store) Insert(ctx context.Context, payments []Payment, at time.Time) ([]outbox.Event, error) {
+	n := len(payments)
+	orders, users, amounts, statuses, messages := make([]int32, n), make([]string, n), make([]int32, n), make([]string, n), make([]string, n)
+	ids, keys, payloads := make([]string, n), make([]string, n), make([][]byte, n)
+	for i, p := range payments {
+		orders[i], users[i], amounts[i], statuses[i], messages[i] = p.Order.OrderID, p.Order.UserID.Text(), p.Amount, string(p.Status), p.Order.MessageID
+		e := p.event(at)
+		ids[i], keys[i], payloads[i] = e.MessageID, e.Type, e.Encode()
+	}
+	rows, err := s.DB.Query(ctx, insertPayments, orders, users, amounts, statuses, messages, ids, keys, payloads, s.Relay, outbox.Lease, s.Pod)
+	if err != nil {
+		return nil, fmt.Errorf("store %d payments: %w", n, err)
+	}
+	events := make([]outbox.Event, 0, n)
+	var ord int32
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&ord, &id}, func() error {
+		i := ord - 1
+		events = append(events, outbox.Event{
+			ID: id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], CreatedAt: at,
+		})
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("store %d payments: %w", n, err)
+	}
+	return events, nil
+}
+
+// Row is a payment as GET /payments shows it: the table's columns under their names.
+type Row struct {
+	ID        int32     `json:"id"`
+	OrderID   int32     `json:"order_id"`
+	UserID    string    `json:"user_id"`
+	Amount    int32     `json:"amount"`
+	Status    Status    `json:"status"`
+	MessageID string    `json:"message_id"`
+	CreatedAt time.Time `json:"created_at"`
+	RefundDue bool      `json:"refund_due"` // paid, but the order had been cancelled
+}
+
+const newestPayments = `SELECT id, order_id, user_id, amount, status, message_id, created_at, refund_due FROM payments ORDER BY id DESC LIMIT $1`
+
+// Newest lists the newest payments first.
+func (s *Store) Newest(ctx context.Context, limit int) ([]Row, error) {
+	rows, err := s.DB.Query(ctx, newestPayments, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list payments: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Row])
+	if err != nil {
+		return nil, fmt.Errorf("list payments: %w", err)
+	}
+	for i := range list {
+		list[i].CreatedAt = list[i].CreatedAt.UTC()
+	}
+	return list, nil
+}

@@ -1,0 +1,53 @@
+// Package postgres is what both services need of PostgreSQL: a pool, migrations, roles, and the classes of its errors.
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	connectTimeout = 3 * time.Second
+	// statementTimeout bounds a statement at the server too, so that one whose client gave up does not run on.
+	statementTimeout = 10 * time.Second
+	connectionCheck  = time.Second
+)
+
+// Open makes a pool for a postgres:// URL. It does not connect: a database that is away is met by the first statement.
+// The caller closes the pool.
+func Open(url, application string, size int) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database's address: %w", err)
+	}
+	config.MaxConns = int32(size)
+	config.MaxConnIdleTime = 5 * time.Minute
+	config.ConnConfig.ConnectTimeout = connectTimeout
+	params := config.ConnConfig.RuntimeParams
+	params["application_name"] = application
+	params["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
+	params["idle_in_transaction_session_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
+	// A statement that waits for a lock ends soon after its client has gone, rather than taking effect unseen.
+	params["client_connection_check_interval"] = fmt.Sprint(connectionCheck.Milliseconds())
+	pool, err := pgxpool.NewWithConfig(context.Background(), config)
+	if err != nil {
+		return nil, fmt.Errorf("make the database pool: %w", err)
+	}
+	return pool, nil
+}
+
+// Metrics are the pool's gauges.
+func Metrics(pool *pgxpool.Pool) []prometheus.Collector {
+	gauge := func(name, help string, value func(*pgxpool.Stat) int32) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value(pool.Stat())) })
+	}
+	return []prometheus.Collector{
+		gauge("postgres_pool_connections", "Connections of the pool, in use and idle.", (*pgxpool.Stat).TotalConns),
+		gauge("postgres_pool_connections_in_use", "Connections of the pool that are in use.", (*pgxpool.Stat).AcquiredConns),
+		gauge("postgres_pool_connections_max", "The most connections that the pool opens.", (*pgxpool.Stat).MaxConns),
+	}
+}

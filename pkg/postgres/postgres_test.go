@@ -1,0 +1,157 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"platformctl/pkg/postgres"
+	"platformctl/pkg/postgres/postgrestest"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"pgregory.net/rapid"
+)
+
+func TestErrorClasses(t *testing.T) {
+	db := postgrestest.New(t)
+	for statement, data := range map[string]bool{
+		`SELECT 1/0`: true,
+		`INSERT INTO show_seats (show_id, capacity) VALUES (1, 1)`:    true, // unique
+		`UPDATE show_seats SET held = capacity + 1 WHERE show_id = 1`: true, // check
+		`SELECT 99999999999::int4`:                                    true,
+		`SELECT * FROM no_such_table`:                                 false,
+		`SELECT pg_terminate_backend(pg_backend_pid())`:               false,
+	} {
+		_, err := db.Pool.Exec(t.Context(), statement)
+		if err == nil || postgres.IsDataError(err) != data {
+			t.Errorf("%s: %v, data error %t", statement, err, !data)
+		}
+	}
+}
+
+func TestRetryEndsBySuccessDataOrContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away := errors.New("away")
+		broken := fmt.Errorf("insert: %w", &pgconn.PgError{Code: "23505"})
+		for name, c := range map[string]struct {
+			answers []error // then nil
+			want    error
+			told    int
+		}{
+			"success":       {nil, nil, 0},
+			"success later": {[]error{away, away, away}, nil, 3},
+			"data":          {[]error{away, broken}, broken, 1},
+		} {
+			told, calls := 0, 0
+			err := postgres.Retry(t.Context(), func(error) { told++ }, func(context.Context) error {
+				if calls++; calls > len(c.answers) {
+					return nil
+				}
+				return c.answers[calls-1]
+			})
+			if !errors.Is(err, c.want) || told != c.told {
+				t.Errorf("%s: %v, told %d times", name, err, told)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		calls := 0
+		err := postgres.Retry(ctx, nil, func(context.Context) error { calls++; return away })
+		if !errors.Is(err, away) || calls < 40 || calls > 200 {
+			t.Errorf("for a minute: %v after %d calls", err, calls)
+		}
+	})
+}
+
+func TestEachGoodFindsTheBadOnesAndKeepsTheOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		items := make([]int, rapid.IntRange(0, 40).Draw(t, "items"))
+		for i := range items {
+			items[i] = i
+		}
+		isBad := rapid.SliceOfN(rapid.Bool(), len(items), len(items)).Draw(t, "bad")
+		var good, bad []int
+		err := postgres.EachGood(items, func(part []int) error {
+			for _, i := range part {
+				if isBad[i] {
+					return &pgconn.PgError{Code: "22003"}
+				}
+			}
+			good = append(good, part...)
+			return nil
+		}, func(i int, err error) { bad = append(bad, i) })
+		if err != nil || len(good)+len(bad) != len(items) || !slices.IsSorted(good) || !slices.IsSorted(bad) {
+			t.Fatalf("good %v, bad %v, %v", good, bad, err)
+		}
+		for _, i := range bad {
+			if !isBad[i] {
+				t.Fatalf("%d was not bad", i)
+			}
+		}
+	})
+	away := errors.New("away")
+	if err := postgres.EachGood([]int{1, 2}, func([]int) error { return away }, func(int, error) { t.Error("blamed an item for the server") }); !errors.Is(err, away) {
+		t.Error(err)
+	}
+}
+
+func TestRolesGetTheirPasswords(t *testing.T) {
+	db := postgrestest.New(t)
+	conn, err := db.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	// Both paths, making and changing, in turns, at once: as two init containers do.
+	for _, role := range postgrestest.Roles() {
+		if err := postgres.EnsureRole(t.Context(), conn.Conn(), role, postgrestest.RolePassword); err != nil {
+			t.Fatal(err)
+		}
+		own, err := pgx.Connect(t.Context(), db.As(role))
+		if err != nil {
+			t.Fatalf("log in as %s: %v", role, err)
+		}
+		var name string
+		if err := own.QueryRow(t.Context(), `SELECT current_user`).Scan(&name); err != nil || name != role {
+			t.Errorf("logged in as %q, %v", name, err)
+		}
+		if err := own.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestMigrationsAtOnceRunOnce(t *testing.T) {
+	db := postgrestest.Old(t)
+	migrations := fstest.MapFS{
+		"00001_a.sql": {Data: []byte("-- +goose Up\nCREATE TABLE a (n int);\nINSERT INTO a VALUES (1);\nSELECT pg_sleep(0.3);\n")},
+		"00002_b.sql": {Data: []byte("-- +goose Up\nINSERT INTO a VALUES (2);\n")},
+	}
+	if v, err := postgres.Version(t.Context(), db.Pool); err != nil || v != 0 {
+		t.Errorf("before: version %d, %v", v, err)
+	}
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			if err := postgres.Migrate(t.Context(), db.URL, migrations, slog.New(slog.DiscardHandler)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	var rows int
+	if err := db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM a`).Scan(&rows); err != nil || rows != 2 {
+		t.Errorf("%d rows, %v", rows, err)
+	}
+	if v, err := postgres.Version(t.Context(), db.Pool); err != nil || v != 2 {
+		t.Errorf("after: version %d, %v", v, err)
+	}
+}
