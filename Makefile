@@ -1,0 +1,93 @@
+# make alone prints the targets. ARGS are passed on: make up ARGS="--images packages", make down ARGS=-y
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BINDIR  ?= $(shell test -w /usr/local/bin && echo /usr/local/bin || echo "$$HOME/.local/bin")
+ARGS    ?=
+
+# One set of flags for all that is compiled, tests and what the linters read too: Go keeps apart what was compiled with others,
+# and Kubernetes' and Helm's libraries are worth compiling once. platformctl compiles the images' programs with the same.
+export CGO_ENABLED := 0
+export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath -gcflags=all=-dwarf=false
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+.PHONY: help go build kubectl install up down check test lint format unit integration e2e bench-up clean
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Go's own words on an old version or a missing program come late and say little.
+go:
+	@want=$$(awk '$$1 == "go" { print $$2 }' go.mod); \
+	if ! command -v go >/dev/null; then \
+		echo "Error: there is no Go in PATH; this project is compiled by Go $$want or newer" >&2; \
+		echo "Try:   install it from Go's download page and add its bin folder to PATH" >&2; exit 3; \
+	fi; \
+	have=$$(go env GOVERSION 2>/dev/null | sed 's/^go//; s/ .*//'); \
+	test -n "$$have" || have=$$(GOTOOLCHAIN=local go version | sed 's/^go version go//; s/ .*//'); \
+	case $$have in [0-9]*) ;; *) exit 0 ;; esac; \
+	if [ "$$(printf '%s\n' "$$want" "$$have" | sort -V | head -n 1)" != "$$want" ]; then \
+		echo "Error: Go $$have is too old; this project is compiled by Go $$want or newer" >&2; \
+		echo "Try:   install it from Go's download page and put its bin folder first in PATH" >&2; \
+		echo "       or, with Go 1.21 or newer, let it fetch that version by itself: go env -w GOTOOLCHAIN=auto" >&2; exit 3; \
+	fi
+
+build: go ## compile bin/platformctl
+	@go build -ldflags "-s -w -X main.version=$(VERSION)" -o bin/platformctl ./cmd/platformctl
+
+# Where there is no kubectl, bin/kubectl is made: Kubernetes' own, of the node's version, from the node's module.
+kubectl: go
+	@if ! command -v kubectl >/dev/null && ! test -x bin/kubectl; then \
+		echo "there is no kubectl in PATH: compiling bin/kubectl" >&2; \
+		cd pkg/recipe/kubenode && v=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+		go build -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$v" -o ../../../bin/kubectl k8s.io/kubernetes/cmd/kubectl; \
+	fi
+
+install: build kubectl ## copy platformctl, and kubectl where there is none, to BINDIR (/usr/local/bin or ~/.local/bin)
+	@mkdir -p "$(DESTDIR)$(BINDIR)"
+	@for program in bin/platformctl bin/kubectl; do \
+		if test -x $$program; then install -m 755 $$program "$(DESTDIR)$(BINDIR)/" && echo "$(DESTDIR)$(BINDIR)/$${program#bin/}"; fi; \
+	done
+
+# kubectl comes last: on a machine that builds its images the build of the node has compiled its parts by then, and nobody waits
+# for it before the first order.
+up: build ## bring the platform up, and first mend what this machine lacks
+	@bin/platformctl up --fix $(ARGS)
+	@if ! command -v kubectl >/dev/null && ! test -x bin/kubectl; then \
+		$(MAKE) --no-print-directory kubectl && echo "bin/kubectl is there: PATH=\$$PWD/bin:\$$PATH"; \
+	fi
+
+down: build ## delete the cluster; asks where data would be lost (ARGS=-y does not)
+	@bin/platformctl down $(ARGS)
+
+check: lint unit ## what is quick: format, vet, staticcheck, tests that need no servers
+
+test: lint unit integration e2e ## everything, the fast before the slow
+
+lint: format
+	go vet ./...
+	go vet -tags e2e ./e2e/...
+	go tool staticcheck ./...
+
+format: go
+	@unformatted=$$(gofmt -l cmd e2e pkg); \
+	if [ -n "$$unformatted" ]; then echo "not as gofmt writes it:" >&2; echo "$$unformatted" >&2; exit 1; fi
+
+# A package whose tests take a schema or a vhost needs the servers; all others do not.
+needs-servers = $(shell go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | awk '/(postgres|rabbit)test/ { print $$1 }')
+
+unit: go ## tests that need no servers
+	@set -e; servers="$(needs-servers)"; \
+	go list ./... | grep -v '^platformctl/e2e' | { test -n "$$servers" && grep -vxF "$$(printf '%s\n' $$servers)" || cat; } | xargs go test
+
+integration: build ## tests on PostgreSQL and RabbitMQ from the product's own images
+	@bin/platformctl servers -- go test -count=1 $(needs-servers)
+
+e2e: build kubectl ## scenarios on a real cluster of their own
+	go test -tags e2e -count=1 -timeout 60m -v ./e2e
+
+bench-up: build ## how long up takes, beside kind's own cluster
+	go test -tags bench -count=1 -timeout 60m -v ./e2e/bench
+
+clean: ## delete bin/; images and clusters are platformctl's: down, and images ls
+	rm -rf bin

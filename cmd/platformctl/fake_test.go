@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"platformctl/pkg/kube"
+	"platformctl/pkg/plan"
+	"platformctl/pkg/platform"
+)
+
+// fakePlatform notes what it is asked for, and answers as it is told to.
+type fakePlatform struct {
+	settings platform.Settings
+	calls    []string
+
+	api       string
+	err       error // of every call
+	losses    []string
+	ailments  []platform.Ailment
+	status    platform.Status
+	images    []platform.CachedImage
+	path      string
+	code      int
+	whileUp   func(context.Context) error
+	mendNotes []string
+}
+
+func (f *fakePlatform) called(format string, args ...any) {
+	f.calls = append(f.calls, fmt.Sprintf(format, args...))
+}
+
+func (f *fakePlatform) Up(ctx context.Context, on func(plan.Event)) (string, error) {
+	f.called("up")
+	on(plan.Event{Time: time.Now(), Step: "host/engine", Kind: plan.Planned})
+	on(plan.Event{Time: time.Now(), Step: "host/engine", Kind: plan.Checking})
+	on(plan.Event{Time: time.Now(), Step: "host/engine", Kind: plan.Doing, Cause: "docker is not there"})
+	for _, n := range f.mendNotes {
+		on(plan.Event{Time: time.Now(), Step: "host/engine", Kind: plan.Noted, Note: plan.Note{Text: n}})
+	}
+	on(plan.Event{Time: time.Now(), Step: "host/engine", Kind: plan.Done, Took: time.Second, Cause: "docker is not there"})
+	if f.whileUp != nil {
+		return "", f.whileUp(ctx)
+	}
+	return f.api, f.err
+}
+func (f *fakePlatform) Losses(context.Context) ([]string, error) { return f.losses, f.err }
+func (f *fakePlatform) Down(_ context.Context, engine bool, _ func(plan.Event)) error {
+	f.called("down engine=%v", engine)
+	return f.err
+}
+func (f *fakePlatform) CleanupList(context.Context) ([]string, error) { return f.losses, f.err }
+func (f *fakePlatform) Cleanup(context.Context, func(plan.Event)) error {
+	f.called("cleanup")
+	return f.err
+}
+func (f *fakePlatform) Doctor(context.Context) ([]platform.Ailment, error) {
+	f.called("doctor")
+	return f.ailments, f.err
+}
+func (f *fakePlatform) Mend(context.Context, func(plan.Event)) error { f.called("mend"); return f.err }
+func (f *fakePlatform) Status(context.Context) (platform.Status, error) {
+	f.called("status")
+	return f.status, f.err
+}
+func (f *fakePlatform) AwaitReady(context.Context, func(plan.Event)) error {
+	f.called("await")
+	return f.err
+}
+func (f *fakePlatform) API(context.Context) (string, error) { f.called("api"); return f.api, f.err }
+func (f *fakePlatform) Kube(context.Context) (*kube.Client, error) {
+	f.called("kube")
+	return nil, f.err
+}
+func (f *fakePlatform) Kubeconfig(context.Context) (string, error) { return f.path, f.err }
+func (f *fakePlatform) Images(context.Context) ([]platform.CachedImage, error) {
+	return f.images, f.err
+}
+func (f *fakePlatform) Servers(_ context.Context, argv []string, _ io.Reader, _, _ io.Writer) (int, error) {
+	f.called("servers %q", argv)
+	return f.code, f.err
+}
+
+// result is what a run left behind.
+type result struct {
+	code     int
+	out, err string
+}
+
+// call runs the program with a faked platform, outside any checkout unless dir is one.
+func call(t *testing.T, f *fakePlatform, args ...string) result {
+	t.Helper()
+	return callWith(t, f, nil, nil, args...)
+}
+
+func callWith(t *testing.T, f *fakePlatform, env map[string]string, signals <-chan os.Signal, args ...string) result {
+	t.Helper()
+	var out, errs bytes.Buffer
+	folders := t.TempDir()
+	std := streams{
+		In: strings.NewReader(""), Out: &out, Err: &errs, Program: "bin/platformctl", Signals: signals,
+		Exit: func(code int) { t.Errorf("ended at once with %d", code) },
+		Getenv: func(name string) string {
+			if v, ok := env[name]; ok {
+				return v
+			}
+			return map[string]string{"PLATFORMCTL_CACHE": folders, "PLATFORMCTL_STATE": folders}[name]
+		},
+	}
+	e := newEnv(std)
+	e.open = func(s platform.Settings) (thePlatform, error) { f.settings = s; return f, nil }
+	code := e.run(t.Context(), args)
+	return result{code, out.String(), errs.String()}
+}
+
+// project is a folder that passes for a checkout.
+func project(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, room := range []string{"charts", "values"} {
+		if err := os.Mkdir(filepath.Join(dir, room), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module platformctl\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"platformctl/pkg/fault"
+	"platformctl/pkg/kube"
+	"platformctl/pkg/platform"
+)
+
+type logsFlags struct {
+	follow, previous, timestamps bool
+	tail                         int64
+	since                        time.Duration
+}
+
+func newLogs(e *env) *cobra.Command {
+	f := logsFlags{tail: -1}
+	cmd := &cobra.Command{
+		Use:   "logs [SERVICE...]",
+		Short: "What services say: order, payment, rabbitmq, postgres",
+		Long: `logs prints what services say, in the order of time: those that
+are named, or all. The log of a crashed pod's last life comes by itself.
+
+Services: ` + strings.Join(serviceNames(), ", ") + `; the long names work too.`,
+		Example: "  platformctl logs payment\n  platformctl logs order payment -f --tail 20",
+		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), e, args) },
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.BoolVarP(&f.follow, "follow", "f", false, "go on with what comes, until Ctrl-C")
+	flags.Var((*lines)(&f.tail), "tail", "only the last `n` lines of each container")
+	flags.DurationVar(&f.since, "since", 0, "nothing older, such as 10m")
+	flags.Lookup("since").DefValue = "0" // shown by the help as no default
+	flags.BoolVarP(&f.previous, "previous", "p", false, "only the life before the current one")
+	flags.BoolVar(&f.timestamps, "timestamps", false, "show each line's time")
+	return cmd
+}
+
+func serviceNames() []string {
+	var names []string
+	for _, s := range platform.Services() {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+// lines is a flag that counts lines; unset it is negative and means all.
+type lines int64
+
+// String is the flag's default in the help: none.
+func (*lines) String() string { return "" }
+
+// Type names what the flag takes.
+func (*lines) Type() string { return "int" }
+
+// Set reads the flag.
+func (l *lines) Set(text string) error {
+	n, err := parseWhole(text)
+	*l = lines(n)
+	return err
+}
+
+// request is what the flags and arguments ask for, or the usage error.
+func (f logsFlags) request(args []string) (kube.LogRequest, error) {
+	request := kube.LogRequest{Follow: f.follow, Tail: f.tail, Since: f.since, Previous: f.previous, Timestamps: f.timestamps}
+	switch {
+	case f.since < 0:
+		return request, fault.Usage("--since 10m", "--since %s is less than nothing", f.since)
+	case f.follow && f.previous:
+		return request, fault.Usage("one of -f and --previous", "a life that is over cannot be followed: -f and --previous exclude each other")
+	}
+	if len(args) == 0 {
+		args = serviceNames()
+	}
+	for _, name := range args {
+		s, err := platform.FindService(name)
+		if err != nil {
+			return request, err
+		}
+		w := kube.Workload{Kind: s.Kind, Namespace: s.Namespace, Name: s.Workload}
+		if !slices.Contains(request.Workloads, w) {
+			request.Workloads = append(request.Workloads, w)
+		}
+	}
+	return request, nil
+}
+
+func (f logsFlags) run(ctx context.Context, e *env, args []string) error {
+	request, err := f.request(args)
+	if err != nil {
+		return err
+	}
+	p, err := e.platform()
+	if err != nil {
+		return err
+	}
+	client, err := p.Kube(ctx)
+	if err != nil {
+		return err
+	}
+	err = client.Logs(ctx, request, e.Out, e.ui().Say)
+	if f.follow && errors.Is(err, errInterrupted) {
+		return exit(fault.CodeInterrupted) // the usual end of following
+	}
+	return err
+}

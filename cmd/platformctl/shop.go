@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"platformctl/pkg/fault"
+)
+
+// shop is the platform's HTTP API, as order and shows use it.
+type shop struct {
+	base   string                      // "http://127.0.0.1:8080"
+	line   func(command string) string // a command as the user would type it, for cures
+	client *http.Client
+}
+
+func newShop(base string, line func(string) string) *shop {
+	return &shop{base: strings.TrimSuffix(base, "/"), line: line, client: &http.Client{}}
+}
+
+// wish is what is ordered.
+type wish struct {
+	UserID   string `json:"userId"`
+	ShowID   int64  `json:"showId"`
+	Quantity int64  `json:"quantity"`
+}
+
+// placedOrder is an order as GET /orders/{id} has it.
+type placedOrder struct {
+	OrderID       int64      `json:"orderId"`
+	ShowID        int64      `json:"showId"`
+	Quantity      int64      `json:"quantity"`
+	Status        string     `json:"status"`
+	PaymentStatus *string    `json:"paymentStatus"`
+	Amount        *int64     `json:"amount"`
+	CreatedAt     time.Time  `json:"createdAt"`
+	EndedAt       *time.Time `json:"endedAt"`
+}
+
+// ended tells whether the order is in one of its two end states.
+func (o placedOrder) ended() bool { return o.Status == "CONFIRMED" || o.Status == "CANCELLED" }
+
+// show is a show with its seats; free, held and sold add up to its capacity.
+type show struct {
+	ShowID   int64      `json:"showId"`
+	Name     string     `json:"name"`
+	Venue    *string    `json:"venue"`
+	StartsAt *time.Time `json:"startsAt"`
+	Capacity int64      `json:"capacity"`
+	Free     int64      `json:"free"`
+	Held     int64      `json:"held"`
+	Sold     int64      `json:"sold"`
+}
+
+const (
+	shortPause = 100 * time.Millisecond // before a connection that broke is tried again
+	longPause  = time.Second            // what Retry-After stands for where it cannot be read
+	answerTime = 10 * time.Second       // for one answer; the API holds none back longer than the wait that it is asked for
+	answerSize = 4 << 20
+)
+
+// place orders. While the API is busy, or away for a moment as when a pod is replaced, it is asked again with the same key
+// until ctx ends: the key sees to it that nothing is ordered twice.
+func (s *shop) place(ctx context.Context, key string, o wish) (id int64, err error) {
+	body, err := json.Marshal(o)
+	if err != nil {
+		return 0, err
+	}
+	var accepted struct {
+		OrderID int64 `json:"orderId"`
+	}
+	err = s.persist(ctx, func() (*http.Request, error) {
+		request, err := http.NewRequest(http.MethodPost, s.base+"/orders", bytes.NewReader(body))
+		if err == nil {
+			request.Header.Set("Content-Type", "application/json")
+			request.Header.Set("Idempotency-Key", key)
+		}
+		return request, err
+	}, &accepted)
+	var refused *refusal
+	if errors.As(err, &refused) {
+		return 0, s.refused(ctx, refused, o, err)
+	}
+	if err == nil && accepted.OrderID <= 0 {
+		err = errors.New("the API accepted the order and named no orderId")
+	}
+	return accepted.OrderID, err
+}
+
+// refused makes of the API's answer what a user can act on; where it knows nothing better, err stays.
+func (s *shop) refused(ctx context.Context, r *refusal, o wish, err error) error {
+	switch {
+	case r.status == http.StatusNotFound && r.Reason == "show_not_found":
+		cure := s.line("shows")
+		if all, err := s.shows(ctx); err == nil { // it is but to help
+			lines := make([]string, 0, len(all))
+			for _, w := range all {
+				lines = append(lines, fmt.Sprintf("--show %d   %s, %d seats free", w.ShowID, w.Name, w.Free))
+			}
+			cure = strings.Join(lines, "\n")
+		}
+		return fault.Usage(cure, "there is no show %d", o.ShowID)
+	case r.status == http.StatusConflict && r.Reason == "not_enough_stock" && r.Available != nil:
+		return fault.New(fault.CodeFailed, s.line("shows"), "show %d has %s available, not %d", o.ShowID, plural(int(*r.Available), "seat"), o.Quantity)
+	case r.status == http.StatusBadRequest:
+		return fault.Usage("", "the API refused the order: %w", r)
+	}
+	return err
+}
+
+// order reads an order. With a wait the API answers as soon as the order has ended, or when the wait is over.
+func (s *shop) order(ctx context.Context, id int64, wait time.Duration) (o placedOrder, err error) {
+	url := fmt.Sprintf("%s/orders/%d", s.base, id)
+	if wait > 0 {
+		url += "?wait=" + wait.String()
+	}
+	err = s.persist(ctx, get(url), &o)
+	if err == nil && o.Status == "" {
+		err = fmt.Errorf("GET %s: the answer has no status", url)
+	}
+	return o, err
+}
+
+// follow reads an order until it has ended and tells of it each time. When ctx ends first, it returns what was known last
+// and ctx's cause.
+func (s *shop) follow(ctx context.Context, id int64, say func(placedOrder)) (last placedOrder, err error) {
+	for wait := time.Duration(0); ; wait = 2 * time.Second {
+		began := time.Now()
+		now, err := s.order(ctx, id, wait)
+		if err != nil {
+			return last, err
+		}
+		last = now
+		say(last)
+		if last.ended() {
+			return last, nil
+		}
+		// An API that does not hold its answer back is not asked without pause.
+		if rest := shortPause - time.Since(began); rest > 0 {
+			if err := pause(ctx, rest); err != nil {
+				return last, err
+			}
+		}
+	}
+}
+
+// shows lists the shows.
+func (s *shop) shows(ctx context.Context) ([]show, error) {
+	var all []show
+	err := s.persist(ctx, get(s.base+"/shows"), &all)
+	return all, err
+}
+
+func get(url string) func() (*http.Request, error) {
+	return func() (*http.Request, error) { return http.NewRequest(http.MethodGet, url, nil) }
+}
+
+// refusal is an answer other than the one that was hoped for.
+type refusal struct {
+	method, url string
+	status      int
+	Reason      string `json:"error"`
+	Message     string `json:"message"`
+	Available   *int64 `json:"available"`
+}
+
+func (r *refusal) Error() string {
+	text := r.Reason
+	if r.Message != "" {
+		text = strings.TrimPrefix(text+": "+r.Message, ": ")
+	}
+	return strings.TrimSuffix(fmt.Sprintf("%s %s: %d %s: %s", r.method, r.url, r.status, http.StatusText(r.status), text), ": ")
+}
+
+// persist sends a request until it is answered by anything but "busy" and a broken connection, and decodes a good answer.
+// Where nothing listens, the platform is not running, and that is said at once.
+func (s *shop) persist(ctx context.Context, request func() (*http.Request, error), into any) error {
+	for {
+		again, err := s.try(ctx, request, into)
+		if err == nil || again == 0 || ctx.Err() != nil {
+			return s.explain(ctx, err)
+		}
+		if pause(ctx, again) != nil {
+			return s.explain(ctx, err)
+		}
+	}
+}
+
+// try sends a request once. again is 0 where another try would be of no use, else the time until then.
+func (s *shop) try(ctx context.Context, request func() (*http.Request, error), into any) (again time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	r, err := request()
+	if err != nil {
+		return 0, err
+	}
+	answer, err := s.client.Do(r.WithContext(ctx))
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return 0, fault.Unfit(s.line("up"), "the platform is not running: nothing listens on %s", s.base)
+	}
+	if err != nil {
+		return shortPause, err
+	}
+	defer func() { _ = answer.Body.Close() }() // it was read; nothing is lost
+	text, err := io.ReadAll(io.LimitReader(answer.Body, answerSize))
+	if err != nil {
+		return shortPause, fmt.Errorf("%s %s: read the answer: %w", r.Method, r.URL, err)
+	}
+	if answer.StatusCode/100 == 2 {
+		if err := json.Unmarshal(text, into); err != nil {
+			return 0, fmt.Errorf("%s %s: the answer is not what the platform's API says: %w", r.Method, r.URL, err)
+		}
+		return 0, nil
+	}
+	no := &refusal{method: r.Method, url: r.URL.String(), status: answer.StatusCode}
+	if json.Unmarshal(text, no) != nil {
+		no.Reason = strings.TrimSpace(string(text[:min(len(text), 200)])) // not JSON: shown as it came
+	}
+	if answer.StatusCode == http.StatusServiceUnavailable {
+		return retryAfter(answer.Header.Get("Retry-After")), no
+	}
+	return 0, no
+}
+
+// explain names the time-out where the last try's error is all that there is.
+func (s *shop) explain(ctx context.Context, err error) error {
+	var busy *refusal
+	switch cause := context.Cause(ctx); {
+	case err == nil || cause == nil:
+		return err
+	case !errors.Is(cause, context.DeadlineExceeded):
+		return cause
+	case errors.As(err, &busy):
+		return fault.TimedOut(s.line("status"), "the platform has no time for it: %w", err)
+	}
+	return fault.TimedOut(s.line("status")+"\n"+s.line("logs order"), "the API on %s does not answer: %w", s.base, err)
+}
+
+// retryAfter reads the header, in seconds or as a date.
+func retryAfter(header string) time.Duration {
+	if seconds, err := strconv.Atoi(header); err == nil && seconds >= 0 {
+		return max(time.Duration(seconds)*time.Second, shortPause)
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(time.Until(at), shortPause)
+	}
+	return longPause
+}
+
+// pause waits, or returns the cause of ctx's end.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"platformctl/pkg/fault"
+	"platformctl/pkg/platform"
+	"platformctl/pkg/terminal"
+)
+
+type statusFlags struct {
+	wait bool
+	out  output
+}
+
+func newStatus(e *env) *cobra.Command {
+	var f statusFlags
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Cluster, releases, pods with reasons, the API's address",
+		Long: `status shows what is there: the cluster, the releases, the pods with the reason
+where one is not ready, the address of the API, and what the caches hold. It
+ends with exit code 3 unless all is ready.`,
+		Args:        noArgs,
+		Annotations: map[string]string{annotationRerun: "status --wait"},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+	}
+	cmd.Flags().BoolVar(&f.wait, "wait", false, "first wait until all is ready")
+	f.out.add(cmd.Flags())
+	return cmd
+}
+
+func (f statusFlags) run(ctx context.Context, e *env) error {
+	asJSON, err := f.out.json()
+	if err != nil {
+		return err
+	}
+	p, err := e.platform()
+	if err != nil {
+		return err
+	}
+	if f.wait {
+		if err := p.AwaitReady(ctx, e.ui().Event); err != nil {
+			return err
+		}
+		e.ui().Pause()
+	}
+	s, err := p.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = printJSON(e.Out, s)
+	} else {
+		err = printStatus(e.Out, s)
+	}
+	switch {
+	case err != nil:
+		return err
+	case s.Ready:
+		return nil
+	case s.State == "running":
+		return fault.Unfit(e.line("status --wait")+"\n"+e.line("up"), "the platform is not ready: %s", s.Why)
+	}
+	return fault.Unfit(e.line("up"), "the platform is not running: %s", s.Why)
+}
+
+func printStatus(w io.Writer, s platform.Status) error {
+	ready := "not ready"
+	if s.Ready {
+		ready = "ready"
+	}
+	facts := [][2]string{{"Cluster", s.Cluster + ", " + s.State}}
+	if s.State == "running" {
+		facts[0][1] += ", " + ready
+	}
+	if s.API != "" {
+		facts = append(facts, [2]string{"API", s.API})
+	}
+	facts = append(facts, [2]string{"Cache", fmt.Sprintf("%s in %s", terminal.Bytes(s.CacheUse), s.Cache)})
+	for _, f := range facts {
+		if _, err := fmt.Fprintf(w, "%-9s%s\n", f[0]+":", f[1]); err != nil {
+			return err
+		}
+	}
+	if len(s.Releases) > 0 {
+		var rows [][]string
+		for _, r := range s.Releases {
+			rows = append(rows, []string{r.Name, r.Namespace, strconv.Itoa(r.Revision), r.Status})
+		}
+		if err := section(w, []string{"RELEASE", "NAMESPACE", "REVISION", "STATUS"}, rows); err != nil {
+			return err
+		}
+	}
+	if len(s.Pods) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, p := range s.Pods {
+		state := "ready"
+		if !p.Ready {
+			state = p.Phase
+		}
+		age := terminal.Age(time.Duration(p.AgeSecs) * time.Second)
+		reason := p.Reason
+		if p.Message != "" {
+			reason += ": " + p.Message
+		}
+		rows = append(rows, []string{p.Name, p.Namespace, state, strconv.Itoa(p.Restarts), age, reason})
+	}
+	return section(w, []string{"POD", "NAMESPACE", "STATE", "RESTARTS", "AGE", "REASON"}, rows)
+}
+
+// section is a table with an empty line before it.
+func section(w io.Writer, header []string, rows [][]string) error {
+	if _, err := io.WriteString(w, "\n"); err != nil {
+		return err
+	}
+	return terminal.Table(w, header, rows)
+}

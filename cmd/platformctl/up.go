@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"platformctl/pkg/fault"
+	"platformctl/pkg/plan"
+	"platformctl/pkg/platform"
+	"platformctl/pkg/terminal"
+)
+
+type upFlags struct {
+	fix          bool
+	images       string
+	apiPort      int
+	kubeconfig   string
+	noKubeconfig bool
+}
+
+func newUp(e *env) *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use:   "up",
+		Short: "Bring the platform up, from wherever an earlier run left it",
+		Long: `up brings everything about that the platform needs: images, the cluster, the
+four releases, the API on this machine's loopback. What is there already is
+left alone, so a second up has nothing to do.
+
+It changes nothing on this machine outside its own cluster and caches, but for
+one context in your kubeconfig; what the machine lacks is named with its cure.
+With --fix it is mended first, as doctor --fix does it.`,
+		Args:        noArgs,
+		Annotations: map[string]string{annotationRerun: "up   # goes on where it stopped"},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.BoolVar(&f.fix, "fix", false, "first mend what the machine lacks, as root")
+	flags.StringVar(&f.images, "images", "auto", "`origin` of images: registry, packages or auto")
+	flags.IntVar(&f.apiPort, "api-port", 0, "`port` of the API (default: the one it has, or 8080)")
+	flags.Lookup("images").DefValue = "" // the text names it
+	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` to add the context to (default: KUBECONFIG's)")
+	flags.BoolVar(&f.noKubeconfig, "no-kubeconfig", false, "add the context nowhere")
+	return cmd
+}
+
+func (f upFlags) run(ctx context.Context, e *env) error {
+	origin := platform.Origin(f.images)
+	switch origin {
+	case platform.Auto, platform.Registry, platform.Packages:
+	default:
+		return fault.Usage("--images auto|registry|packages", "--images %q is none of auto, registry, packages", f.images)
+	}
+	if f.apiPort < 0 || f.apiPort > 65535 {
+		return fault.Usage("--api-port 8081", "--api-port %d is no port: 1 to 65535", f.apiPort)
+	}
+	if f.kubeconfig != "" && f.noKubeconfig {
+		return fault.Usage("one of --kubeconfig FILE and --no-kubeconfig", "--kubeconfig and --no-kubeconfig exclude each other")
+	}
+	set, err := e.checkout()
+	if err != nil {
+		return err
+	}
+	set.Fix, set.Images, set.APIPort = f.fix, origin, f.apiPort
+	set.Kubeconfig, set.NoKubeconfig = f.kubeconfig, f.noKubeconfig
+	p, err := e.open(set)
+	if err != nil {
+		return err
+	}
+	api, err := p.Up(ctx, e.mending())
+	if err != nil {
+		return err
+	}
+	e.ui().Pause()
+	_, err = fmt.Fprintf(e.Out, "The platform is up: %s\nNext: %s\n", api, e.line("order --show 1 --qty 2"))
+	return err
+}
+
+// mending shows events, and of the host's steps each command as a line that stays: what is changed on the user's machine
+// must be seen in every mode.
+func (e *env) mending() func(plan.Event) {
+	if e.mode == terminal.JSON {
+		return e.ui().Event // the commands are among the events
+	}
+	return func(ev plan.Event) {
+		if ev.Kind == plan.Noted && strings.HasPrefix(ev.Step, "host/") {
+			e.ui().Say(commandLine(ev.Note.Text))
+		}
+		e.ui().Event(ev)
+	}
+}
+
+// commandLine shows a command as a shell would; a remark is left as it is.
+func commandLine(text string) string {
+	if strings.HasPrefix(text, "#") {
+		return text
+	}
+	return "$ " + text
+}

@@ -1,0 +1,136 @@
+package platform
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"platformctl/pkg/cluster"
+	"platformctl/pkg/fault"
+	"platformctl/pkg/host"
+	"platformctl/pkg/plan"
+)
+
+// portStep makes sure, before anything is made, that the API's port is ours or free.
+func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
+	return &plan.Step{
+		Name: "port", After: after,
+		Check: func(ctx context.Context) (string, error) {
+			state, err := p.cluster.Inspect(ctx)
+			if err != nil {
+				return "", err
+			}
+			if has := state.APIPort; has != 0 {
+				if p.set.APIPort != 0 && p.set.APIPort != has {
+					return "", fault.Usage(
+						fmt.Sprintf("leave --api-port out, or make the cluster anew: platformctl down%s, then platformctl up%[1]s --api-port %d", p.flag(), p.set.APIPort),
+						"the API of cluster %s is at port %d, and a cluster keeps the port that it was made with", p.set.Cluster, has)
+				}
+				p.port = has
+			} else if p.port = p.set.APIPort; p.port == 0 {
+				p.port = defaultPort
+			}
+			if state.Phase == cluster.Running {
+				return "", nil
+			}
+			process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, p.port)
+			if err != nil || !taken {
+				return "", err
+			}
+			holder := "another program"
+			if process != "" {
+				holder = fmt.Sprintf("%s (pid %d)", process, pid)
+			}
+			cure := fmt.Sprintf("platformctl up%s --api-port %d", p.flag(), p.port+1)
+			if state.APIPort != 0 {
+				cure = fmt.Sprintf("end %s, or make the cluster anew at another port: platformctl down%s", holder, p.flag())
+			}
+			return "", fault.Unfit(cure, "port %d on 127.0.0.1, which the API is to have, is taken by %s", p.port, holder)
+		},
+		Do: nothing,
+	}
+}
+
+// nothing is the Do of a step whose Check either holds or fails.
+func nothing(context.Context, func(plan.Note)) error { return nil }
+
+// clusterStep has the cluster running and its API server answering.
+func (p *Platform) clusterStep(origin Origin, image *string, after ...*plan.Step) *plan.Step {
+	return &plan.Step{
+		Name: "cluster", After: after, Timeout: waitTimeout,
+		Check: func(ctx context.Context) (string, error) {
+			state, err := p.cluster.Inspect(ctx)
+			if err != nil {
+				return "", err
+			}
+			switch state.Phase {
+			case cluster.Foreign:
+				return "", p.foreign(state)
+			case cluster.Running:
+				return p.connect(ctx)
+			case cluster.Half:
+				return "an earlier run left it half made: " + state.Why, nil
+			}
+			return "it is " + string(state.Phase), nil
+		},
+		Do: func(ctx context.Context, note func(plan.Note)) error {
+			state, err := p.cluster.Inspect(ctx)
+			if err != nil {
+				return err
+			}
+			switch state.Phase {
+			case cluster.Running:
+			case cluster.Stopped:
+				if err := p.cluster.Start(ctx); err != nil {
+					return err
+				}
+			default:
+				kinds := cluster.Packages
+				if origin == Registry {
+					kinds = cluster.Pulled
+				}
+				err := p.cluster.Create(ctx, cluster.Config{Image: *image, Origin: kinds, APIPort: p.port},
+					func(line string) { note(plan.Note{Text: line}) })
+				if err != nil {
+					return err
+				}
+			}
+			return p.awaitAPIServer(ctx, note)
+		},
+	}
+}
+
+func (p *Platform) foreign(state cluster.State) error {
+	return fault.Unfit("choose another name: --cluster NAME",
+		"there is a cluster %s already that platformctl did not make: %s; it is left alone", p.set.Cluster, state.Why)
+}
+
+// contextStep has the cluster's context in the user's kubeconfig.
+func (p *Platform) contextStep(after ...*plan.Step) *plan.Step {
+	files := p.userFiles()
+	return &plan.Step{
+		Name: "kubeconfig", After: after,
+		Check: func(ctx context.Context) (string, error) { return p.cluster.ContextMissing(ctx, files) },
+		Do: func(ctx context.Context, note func(plan.Note)) error {
+			change, err := p.cluster.MergeContext(ctx, files)
+			if err != nil {
+				return err
+			}
+			text := "added context " + change.Context + " to " + strings.Join(change.Files, ", ")
+			if change.Current {
+				text += " and made it the current one"
+			}
+			note(plan.Note{Text: text})
+			return nil
+		},
+	}
+}
+
+func (p *Platform) userFiles() cluster.UserFiles {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "/" // as kubectl has it where HOME is unset
+	}
+	return cluster.UserFiles{Explicit: p.set.Kubeconfig, List: p.set.Getenv("KUBECONFIG"), Home: home}
+}

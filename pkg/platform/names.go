@@ -1,0 +1,64 @@
+package platform
+
+import (
+	"slices"
+	"strings"
+
+	"platformctl/pkg/fault"
+)
+
+// Namespaces of the platform; existing users rely on these names, as on all others in this file.
+const (
+	NamespaceApps      = "apps"
+	NamespaceMessaging = "messaging"
+	NamespaceDatabase  = "database"
+)
+
+// Namespaces lists them all.
+func Namespaces() []string { return []string{NamespaceApps, NamespaceDatabase, NamespaceMessaging} }
+
+// Service is one of the four programs of the platform.
+type Service struct {
+	Name      string   // in a user's words: "payment"
+	Others    []string // other words for it; the release is one
+	Release   string   // its Helm release, chart folder and values file: "payment-service"
+	Namespace string
+	Kind      string // "Deployment" or "StatefulSet"
+	Workload  string // the object of that kind
+	Container string
+	Ours      bool // built from cmd/<Release>; the others are servers
+}
+
+// Services lists the four, servers first.
+func Services() []Service {
+	return []Service{
+		{
+			Name: "postgres", Others: []string{"postgresql"}, Release: "postgresql",
+			Namespace: NamespaceDatabase, Kind: "StatefulSet", Workload: "postgresql", Container: "postgresql",
+		},
+		{
+			Name: "rabbitmq", Others: []string{"rabbit"}, Release: "rabbitmq",
+			Namespace: NamespaceMessaging, Kind: "StatefulSet", Workload: "rabbitmq", Container: "rabbitmq",
+		},
+		{
+			Name: "order", Others: []string{"order-api"}, Release: "order-api",
+			Namespace: NamespaceApps, Kind: "Deployment", Workload: "order-api-order-api-chart", Container: "order-api-chart", Ours: true,
+		},
+		{
+			Name: "payment", Others: []string{"payment-service"}, Release: "payment-service",
+			Namespace: NamespaceApps, Kind: "Deployment", Workload: "payment-service-payment-service-chart", Container: "payment-service-chart", Ours: true,
+		},
+	}
+}
+
+// FindService is the service that a user calls name; an unknown one is a usage error that lists the known.
+func FindService(name string) (Service, error) {
+	var known []string
+	for _, s := range Services() {
+		if s.Name == name || slices.Contains(s.Others, name) {
+			return s, nil
+		}
+		known = append(known, s.Name)
+	}
+	return Service{}, fault.Usage("use one of: "+strings.Join(known, ", "), "there is no service %q", name)
+}

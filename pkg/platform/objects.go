@@ -1,0 +1,195 @@
+package platform
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"platformctl/pkg/fault"
+	"platformctl/pkg/kube"
+	"platformctl/pkg/plan"
+)
+
+// manager is the field manager that platformctl's own objects are applied as.
+const manager = "platformctl"
+
+// objectsStep has the objects in the cluster as they should be; each carries the hash of that.
+func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*unstructured.Unstructured, error), after ...*plan.Step) *plan.Step {
+	var changed []*unstructured.Unstructured
+	return &plan.Step{
+		Name: name, After: after, Timeout: waitTimeout,
+		Check: func(ctx context.Context) (string, error) {
+			wanted, err := objects(ctx)
+			if err != nil {
+				return "", err
+			}
+			changed = nil
+			for _, o := range wanted {
+				if err := stamp(o); err != nil {
+					return "", err
+				}
+				hash, err := p.kube.Hash(ctx, o)
+				if err != nil {
+					return "", err
+				}
+				if hash != o.GetAnnotations()[kube.HashKey] {
+					changed = append(changed, o)
+				}
+			}
+			switch len(changed) {
+			case 0:
+				return "", nil
+			case 1:
+				return kube.Describe(changed[0]) + " is missing or differs", nil
+			}
+			return fmt.Sprintf("%s and %d more are missing or differ", kube.Describe(changed[0]), len(changed)-1), nil
+		},
+		Do: func(ctx context.Context, _ func(plan.Note)) error { return p.kube.Apply(ctx, manager, changed...) },
+	}
+}
+
+// stamp gives the object our label, and the hash of all that it was before.
+func stamp(o *unstructured.Unstructured) error {
+	raw, err := o.MarshalJSON()
+	if err != nil {
+		return fmt.Errorf("hash %s: %w", kube.Describe(o), err)
+	}
+	sum := sha256.Sum256(raw)
+	annotations := o.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[kube.HashKey] = hex.EncodeToString(sum[:16])
+	o.SetAnnotations(annotations)
+	labels := o.GetLabels()
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels["app.kubernetes.io/managed-by"] = manager
+	o.SetLabels(labels)
+	return nil
+}
+
+// namespaces are the platform's; what runs in them must meet the restricted level.
+func namespaces(context.Context) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	for _, name := range Namespaces() {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace"}}
+		o.SetName(name)
+		o.SetLabels(map[string]string{
+			"pod-security.kubernetes.io/enforce": "restricted",
+			"pod-security.kubernetes.io/warn":    "restricted",
+		})
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// configMaps are those of the checkout's configmaps folder.
+func (p *Platform) configMaps(context.Context) ([]*unstructured.Unstructured, error) {
+	paths, err := filepath.Glob(filepath.Join(p.set.Project, "configmaps", "*.yaml"))
+	if err != nil {
+		return nil, fmt.Errorf("list the ConfigMaps: %w", err)
+	}
+	var all []*unstructured.Unstructured
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("read the ConfigMaps: %w", err)
+		}
+		objects, err := kube.Decode(raw)
+		if err != nil {
+			return nil, fault.Usage("mend the file", "%s: %w", path, err)
+		}
+		all = append(all, objects...)
+	}
+	return all, nil
+}
+
+// secretsStep has the platform's Secrets in the cluster and in the checkout's secrets folder. What is in neither is generated
+// once; where the cluster has a value, that one counts.
+func (p *Platform) secretsStep(after ...*plan.Step) *plan.Step {
+	files := secretFiles{dir: filepath.Join(p.set.Project, "secrets")}
+	var filled map[string]secret
+	step := p.objectsStep("secrets", func(ctx context.Context) (_ []*unstructured.Unstructured, err error) {
+		if filled, err = p.fillSecrets(ctx, files); err != nil {
+			return nil, err
+		}
+		return secretObjects(filled)
+	}, after...)
+	check, apply := step.Check, step.Do
+	step.Check = func(ctx context.Context) (string, error) {
+		why, err := check(ctx)
+		if err != nil || why != "" {
+			return why, err
+		}
+		for _, name := range sorted(filled) {
+			if _, err := os.Stat(filepath.Join(files.dir, name)); err != nil {
+				return "secrets/" + name + " is not there", nil
+			}
+		}
+		return "", nil
+	}
+	step.Do = func(ctx context.Context, note func(plan.Note)) error {
+		// First the files: what is only in them can be applied by the next run, what is only in the cluster could be lost.
+		if err := files.write(filled); err != nil {
+			return err
+		}
+		return apply(ctx, note)
+	}
+	return step
+}
+
+func (p *Platform) fillSecrets(ctx context.Context, files secretFiles) (map[string]secret, error) {
+	examples, err := files.read("examples")
+	if err != nil {
+		return nil, err
+	}
+	written, err := files.read("")
+	if err != nil {
+		return nil, err
+	}
+	var failed error
+	inCluster := known(examples, func(namespace, name string) map[string]string {
+		data, err := p.kube.Secret(ctx, namespace, name)
+		if err != nil {
+			failed = err
+		}
+		values := map[string]string{}
+		for key, value := range data {
+			values[key] = string(value)
+		}
+		return values
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	inFiles := known(examples, func(namespace, name string) map[string]string {
+		for _, s := range written {
+			if s.Metadata.Namespace == namespace && s.Metadata.Name == name {
+				return s.StringData
+			}
+		}
+		return nil
+	})
+	return fill(examples, inCluster, inFiles)
+}
+
+func secretObjects(secrets map[string]secret) ([]*unstructured.Unstructured, error) {
+	var all []*unstructured.Unstructured
+	for _, name := range sorted(secrets) {
+		s := secrets[name]
+		object, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&s)
+		if err != nil {
+			return nil, fmt.Errorf("make the Secret of %s: %w", name, err)
+		}
+		all = append(all, &unstructured.Unstructured{Object: object})
+	}
+	return all, nil
+}

@@ -1,0 +1,169 @@
+// Package platform knows the ticket shop's platform: its steps and who waits for whom, the names that its users rely on,
+// and the lock that lets one platformctl at a time work on a cluster.
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"platformctl/pkg/cluster"
+	"platformctl/pkg/command"
+	"platformctl/pkg/fault"
+	"platformctl/pkg/host"
+	"platformctl/pkg/image"
+	"platformctl/pkg/kube"
+	"platformctl/pkg/plan"
+	"platformctl/pkg/recipe"
+)
+
+// DefaultCluster is the cluster's name where the user gives none.
+const DefaultCluster = "platform"
+
+const defaultPort = 8080
+
+// How long a step may work. Building the node from nothing takes some eight minutes on two cores, pulling may take longer on
+// a train; everything else is a matter of seconds, and waits in vain past a few minutes.
+const (
+	buildTimeout = 45 * time.Minute
+	waitTimeout  = 5 * time.Minute
+)
+
+// Origin says where images come from.
+type Origin string
+
+// The origins: Auto asks once whether a registry answers, and takes Packages where none does.
+const (
+	Auto     Origin = "auto"
+	Registry Origin = "registry" // pulled
+	Packages Origin = "packages" // built from Go modules and Debian packages
+)
+
+// Settings is what a caller decides.
+type Settings struct {
+	Cluster      string // kind's name of the cluster
+	Project      string // the checkout; "" for what needs none
+	Cache        string // folder for images and parts of them, shared by all clusters
+	State        string // folder for the state of all clusters and of an engine that we started
+	APIPort      int    // port of the API on 127.0.0.1; 0 is the one that the cluster has, or 8080
+	Images       Origin
+	Fix          bool   // mend the host first
+	Kubeconfig   string // the user's file to add the context to; "" is what KUBECONFIG says
+	NoKubeconfig bool   // add it nowhere
+	Getenv       func(string) string
+	Chatter      io.Writer // what the libraries inside say; shown when something failed
+}
+
+// Platform is the platform of one cluster. It serves one call at a time.
+type Platform struct {
+	set     Settings
+	run     command.Runner
+	cluster *cluster.Cluster
+	cache   *image.Cache
+	kitchen *recipe.Kitchen
+	lock    *lock
+
+	kube *kube.Client // once the cluster was seen running
+	port int          // of the API, once it is decided
+}
+
+// New returns the platform that the settings describe; it touches nothing yet. The error is a usage fault for a name that no
+// cluster can have.
+func New(set Settings, run command.Runner) (*Platform, error) {
+	c, err := cluster.New(set.Cluster, filepath.Join(set.State, "clusters", set.Cluster), run)
+	if err != nil {
+		return nil, err
+	}
+	cache := image.NewCache(filepath.Join(set.Cache, "images"))
+	return &Platform{
+		set: set, run: run, cluster: c, cache: cache, kitchen: recipe.New(set.Project, cache, run),
+		// Beside the cluster's folder, not in it: the folder goes with the cluster, under its lock.
+		lock: &lock{path: filepath.Join(set.State, "clusters", set.Cluster+".lock")},
+	}, nil
+}
+
+// change runs steps under the cluster's lock.
+func (p *Platform) change(ctx context.Context, on func(plan.Event), goals ...*plan.Step) (err error) {
+	defer func() { err = errors.Join(err, p.lock.release()) }()
+	return plan.Run(ctx, on, goals...)
+}
+
+// flag is what names this cluster on a command line, with a blank before it; "" for the default one.
+func (p *Platform) flag() string {
+	if p.set.Cluster == DefaultCluster {
+		return ""
+	}
+	return " --cluster " + p.set.Cluster
+}
+
+// connect makes the client of a running cluster, and tells why its API server or its node is not ready.
+func (p *Platform) connect(ctx context.Context) (why string, err error) {
+	if p.kube == nil {
+		raw, err := p.cluster.Kubeconfig(ctx)
+		if err != nil {
+			return "", err
+		}
+		if p.kube, err = kube.Connect(raw, p.set.Chatter); err != nil {
+			return "", err
+		}
+	}
+	return p.kube.Ready(ctx)
+}
+
+// awaitAPIServer returns when the API server answers.
+func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) error {
+	if why, err := p.connect(ctx); err != nil || why == "" {
+		return err
+	}
+	return p.kube.AwaitReady(ctx, func(why string) { note(plan.Note{Text: "waiting", Object: "cluster " + p.set.Cluster, Message: why}) })
+}
+
+// running is the cluster's state when it is there and runs, with a client for it; else a fault with exit code 3.
+func (p *Platform) running(ctx context.Context) (cluster.State, error) {
+	state, err := p.cluster.Inspect(ctx)
+	if err != nil {
+		return state, err
+	}
+	switch state.Phase {
+	case cluster.Foreign:
+		return state, p.foreign(state)
+	case cluster.Running:
+		_, err := p.connect(ctx)
+		return state, err
+	}
+	return state, fault.Unfit("platformctl up"+p.flag(), "the platform is not running: cluster %s is %s", p.set.Cluster, state.Phase)
+}
+
+// Kube is a client for the running cluster; a fault with exit code 3 when it does not run.
+func (p *Platform) Kube(ctx context.Context) (*kube.Client, error) {
+	if _, err := p.running(ctx); err != nil {
+		return nil, err
+	}
+	return p.kube, nil
+}
+
+// API is the address of the running platform's API, "http://127.0.0.1:8080"; a fault with exit code 3 when it does not run.
+func (p *Platform) API(ctx context.Context) (string, error) {
+	state, err := p.running(ctx)
+	if err != nil {
+		return "", err
+	}
+	return address(state.APIPort), nil
+}
+
+func address(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+
+// Kubeconfig is the path of the cluster's own kubeconfig file; a fault with exit code 3 when there is no running cluster.
+func (p *Platform) Kubeconfig(ctx context.Context) (string, error) {
+	if _, err := p.running(ctx); err != nil {
+		return "", err
+	}
+	return p.cluster.KubeconfigPath(), nil
+}
+
+func (p *Platform) machine(needs host.Needs) host.Machine {
+	return host.Local(p.set.State, p.set.Cache, p.set.Project, needs)
+}

@@ -1,0 +1,166 @@
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"platformctl/pkg/cluster"
+	"platformctl/pkg/fault"
+	"platformctl/pkg/host"
+	"platformctl/pkg/plan"
+)
+
+// Up brings the platform up, from wherever an earlier run left it, and returns the address of its API. What failed leaves
+// its evidence in a folder that the error names.
+func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err error) {
+	goals, err := p.upSteps(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := p.change(ctx, on, goals...); err != nil {
+		return "", p.withEvidence(ctx, err)
+	}
+	return address(p.port), nil
+}
+
+// upSteps are the steps of Up, in an order in which each comes after those it waits for:
+//
+//	lock → host → images ┬→ cluster ┬→ load ───────────┬→ releases → api
+//	        port, values ┘          ├→ namespaces → …  ┘
+//	                                └→ kubeconfig
+func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
+	origin, err := p.origin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	dishes, err := p.dishes(origin)
+	if err != nil {
+		return nil, err
+	}
+	locked := p.lock.step()
+	values := p.valuesStep()
+	fit := hostSteps(host.Requirements(p.machine(p.needsFor(ctx, origin))), p.set.Fix)
+	for _, s := range fit {
+		s.After = append(s.After, locked)
+	}
+	port := p.portStep(fit...)
+	var ref string
+	node := p.nodeImageStep(origin, &ref, append(fit, values)...)
+	up := p.clusterStep(origin, &ref, node, port)
+	spaces := p.objectsStep("namespaces", namespaces, up)
+	configs := p.objectsStep("configmaps", p.configMaps, spaces)
+	secrets := p.secretsStep(spaces)
+	goals := []*plan.Step{up}
+	if !p.set.NoKubeconfig {
+		goals = append(goals, p.contextStep(up))
+	}
+	var releases []*plan.Step
+	for _, s := range Services() {
+		d := dishes[s.Release]
+		cached := d.step(append(fit, values)...)
+		loaded := p.loadStep(d, cached, up)
+		releases = append(releases, p.releaseStep(s, d, loaded, configs, secrets))
+	}
+	return append(goals, p.apiStep(releases...)), nil
+}
+
+// apiStep has the API answering on this machine's loopback.
+func (p *Platform) apiStep(after ...*plan.Step) *plan.Step {
+	return &plan.Step{
+		Name: "api", After: after, Timeout: waitTimeout,
+		Check: p.apiAnswers,
+		Do: func(ctx context.Context, note func(plan.Note)) error {
+			// The service's pods are ready by now; what is left is the node's own routing, a matter of a second.
+			again := time.NewTicker(100 * time.Millisecond)
+			defer again.Stop()
+			said := ""
+			for {
+				why, err := p.apiAnswers(ctx)
+				if err != nil || why == "" {
+					return err
+				}
+				if why != said {
+					note(plan.Note{Text: "waiting", Object: address(p.port), Message: why})
+					said = why
+				}
+				select {
+				case <-again.C:
+				case <-ctx.Done():
+					return fmt.Errorf("%s: %w", why, context.Cause(ctx))
+				}
+			}
+		},
+	}
+}
+
+func (p *Platform) apiAnswers(ctx context.Context) (why string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address(p.port)+"/ready", nil)
+	if err != nil {
+		return "", err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return "the API does not answer: " + err.Error(), nil
+	}
+	if err := response.Body.Close(); err != nil {
+		return "", err
+	}
+	if response.StatusCode != http.StatusOK {
+		return "the API answers " + response.Status, nil
+	}
+	return "", nil
+}
+
+// needsFor is what this run wants of the machine: the more is there already, the less.
+func (p *Platform) needsFor(ctx context.Context, origin Origin) host.Needs {
+	if state, err := p.cluster.Inspect(ctx); err == nil && (state.Phase == cluster.Running || state.Phase == cluster.Stopped) {
+		return host.Needs{}
+	}
+	needs := host.Needs{Packages: origin == Packages, Disk: host.DiskPulled, Memory: host.MemoryCluster}
+	if origin == Packages {
+		needs.Disk = host.DiskPackages
+		if _, ok, err := p.kitchen.Node().Cached(ctx); err == nil && ok {
+			needs.Disk = host.DiskCached
+		}
+	}
+	return needs
+}
+
+// needs is needsFor for a look at the machine alone, whatever the cluster is in.
+func (p *Platform) needs(ctx context.Context) host.Needs {
+	origin, err := p.origin(ctx)
+	if err != nil {
+		origin = Packages // what this machine cannot do, its requirements say better
+	}
+	return p.needsFor(ctx, origin)
+}
+
+// withEvidence keeps what tells why the error came about, where there is a cluster to ask, and names it.
+func (p *Platform) withEvidence(ctx context.Context, failed error) error {
+	code := fault.CodeOf(failed)
+	if p.kube == nil || ctx.Err() != nil || code == fault.CodeUsage {
+		return failed
+	}
+	// The evidence is worth some seconds, and no more.
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	dir := filepath.Join(p.set.State, "evidence", p.set.Cluster+"-"+time.Now().Format("20060102-150405"))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return errors.Join(failed, fmt.Errorf("keep the evidence: %w", err))
+	}
+	if _, err := p.kube.Evidence(ctx, dir, Namespaces()); err != nil {
+		return errors.Join(failed, fmt.Errorf("keep the evidence: %w", err))
+	}
+	cure := fault.CureOf(failed)
+	if cure != "" {
+		cure += "\n"
+	}
+	return fault.New(code, cure+"events and logs of this moment are in "+dir, "%w", failed)
+}

@@ -1,0 +1,49 @@
+package terminal
+
+import (
+	"io"
+	"strings"
+
+	"github.com/charmbracelet/lipgloss"
+)
+
+// Table writes rows under a header, each column as wide as its widest cell and two blanks between them. A column whose cells
+// are all numbers is set to the right. A row may be shorter than the header.
+func Table(w io.Writer, header []string, rows [][]string) error {
+	lines := make([][]string, 0, 1+len(rows))
+	for _, row := range append([][]string{header}, rows...) {
+		line := make([]string, len(header))
+		for i := range min(len(row), len(line)) {
+			line[i] = clean(row[i])
+		}
+		lines = append(lines, line)
+	}
+	widths := make([]int, len(header))
+	right := make([]bool, len(header))
+	for i := range header {
+		right[i] = len(rows) > 0
+		for n, line := range lines {
+			widths[i] = max(widths[i], lipgloss.Width(line[i]))
+			right[i] = right[i] && (n == 0 || numeric(line[i]))
+		}
+	}
+	var b strings.Builder
+	for _, line := range lines {
+		var out strings.Builder
+		for i, cell := range line {
+			fill := strings.Repeat(" ", widths[i]-lipgloss.Width(cell))
+			if right[i] {
+				out.WriteString(fill + cell + "  ")
+			} else {
+				out.WriteString(cell + fill + "  ")
+			}
+		}
+		b.WriteString(strings.TrimRight(out.String(), " ") + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func numeric(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789.,-") == "" || s == "-"
+}
