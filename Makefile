@@ -87,7 +87,7 @@ e2e: build kubectl ## scenarios on a real cluster of their own
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e
 
 bench-up: build ## how long up takes, beside kind's own cluster
-	go test -tags bench -count=1 -timeout 60m -v ./e2e/bench
+	go run ./e2e/bench $(ARGS)
 
 clean: ## delete bin/; images and clusters are platformctl's: down, and images ls
 	rm -rf bin

@@ -21,7 +21,7 @@ const (
 	Auto  Mode = "auto"  // TTY on a terminal, else Plain
 	TTY   Mode = "tty"   // running steps are redrawn in place
 	Plain Mode = "plain" // lines only, nothing is rewritten
-	JSON  Mode = "json"  // an object a line, see docs/events.md
+	JSON  Mode = "json"  // an object a line; json.go has its fields
 	Quiet Mode = "quiet" // errors only
 )
 
