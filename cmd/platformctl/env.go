@@ -16,6 +16,7 @@ import (
 	"platformctl/pkg/fault"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
+	"platformctl/pkg/release"
 	"platformctl/pkg/platform"
 	"platformctl/pkg/terminal"
 )
@@ -93,6 +94,8 @@ func (e *env) begin() error {
 		return err
 	}
 	e.mode = mode
+	kube.CaptureLog(e.chatter)
+	release.Quiet(e.chatter)
 	e.screen.Store(terminal.New(e.Err, mode, terminal.On(e.Err, e.Getenv)))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -156,6 +157,12 @@ func (r *run) step(ctx context.Context, s *Step) error {
 }
 
 func (r *run) bringAbout(ctx context.Context, s *Step) (already bool, cause string, err error) {
+	// A step's mistake must not end the program here: the others are to stop in good order, and the terminal is to be restored.
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
 	cause, err = s.Check(ctx)
 	if err != nil || cause == "" {
 		return err == nil, "", err

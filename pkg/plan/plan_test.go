@@ -190,3 +190,13 @@ func TestLook(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
+
+func TestRunSurvivesAPanic(t *testing.T) {
+	w := &world{states: map[string]bool{}}
+	bad := w.step("bad", 0)
+	bad.Do = func(context.Context, func(plan.Note)) error { panic("no such map") }
+	err := plan.Run(t.Context(), w.record, bad)
+	if err == nil || !strings.Contains(err.Error(), "no such map") || !strings.Contains(err.Error(), "plan_test.go") {
+		t.Fatalf("got %v, want the panic and where it came from", err)
+	}
+}

@@ -109,7 +109,7 @@ func (p *Platform) loadStep(d *dish, after ...*plan.Step) *plan.Step {
 			if err != nil || has {
 				return "", err
 			}
-			return d.archive.Ref + " is not in the node", nil
+			return "the node has not got it", nil
 		},
 		Do: func(ctx context.Context, _ func(plan.Note)) error { return p.cluster.Load(ctx, d.archive.Open) },
 	}
@@ -146,7 +146,7 @@ func (p *Platform) nodeImageStep(origin Origin, ref *string, after ...*plan.Step
 			if err != nil || has {
 				return "", err
 			}
-			return *ref + " is not in the engine", nil
+			return "the engine has not got it", nil
 		},
 	}
 }
