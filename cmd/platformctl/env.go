@@ -16,8 +16,8 @@ import (
 	"platformctl/pkg/fault"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
-	"platformctl/pkg/release"
 	"platformctl/pkg/platform"
+	"platformctl/pkg/release"
 	"platformctl/pkg/terminal"
 )
 
