@@ -2,14 +2,13 @@ package postgres
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 
 	"github.com/jackc/pgx/v5"
-	_ "github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
+	"github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 )
@@ -17,10 +16,13 @@ import (
 // Migrate brings the database at the URL to the newest of the numbered *.sql files in migrations. It holds an advisory lock
 // meanwhile, so that of several at once one works and the others find it done. Each file is a transaction.
 func Migrate(ctx context.Context, url string, migrations fs.FS, log *slog.Logger) (err error) {
-	db, err := sql.Open("pgx", url)
+	config, err := pgx.ParseConfig(url)
 	if err != nil {
 		return fmt.Errorf("open the database: %w", err)
 	}
+	// A server that was just replaced may leave a dial without an answer, for minutes if nobody bounds it.
+	config.ConnectTimeout = connectTimeout
+	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// Asks each second, for five minutes.
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
