@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -34,8 +35,11 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 		return 2
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "order-api: %v\n", err)
+		fmt.Fprintf(stderr, "order-api: %s\n", oneLine(err))
 		return 1
 	}
 	return 0
 }
+
+// oneLine is an error as one line, also one that lists several addresses.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

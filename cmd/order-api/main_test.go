@@ -125,6 +125,20 @@ func TestWrongCallsAndConfiguration(t *testing.T) {
 	}
 }
 
+// A database that does not come up ends in one line, also where its name has several addresses.
+func TestMigrateGivesUpInOneLine(t *testing.T) {
+	db := postgrestest.Old(t)
+	proxy := rabbittest.NewProxy(t, db.URL)
+	proxy.Away()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	var stderr strings.Builder
+	code := run(ctx, []string{"migrate"}, environ(t, proxy.URL(db.URL), "amqp://u:p@h:1/v", "DB_HOST=localhost", "ORDER_API_DB_PASSWORD=p", "PAYMENT_SERVICE_DB_PASSWORD=p"), io.Discard, &stderr)
+	if code != 1 || !strings.HasPrefix(stderr.String(), "order-api: connect to the database: ") || strings.Count(stderr.String(), "\n") != 1 {
+		t.Errorf("%d %s", code, stderr.String())
+	}
+}
+
 // Ready when the database is migrated, and from then on whatever it does.
 func TestReadyOnceMigrated(t *testing.T) {
 	db := postgrestest.Old(t)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 )
 
@@ -25,8 +26,11 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 		return 2
 	}
 	if err := serve(ctx, environ, logs); err != nil {
-		fmt.Fprintf(stderr, "payment-service: %v\n", err)
+		fmt.Fprintf(stderr, "payment-service: %s\n", oneLine(err))
 		return 1
 	}
 	return 0
 }
+
+// oneLine is an error as one line, also one that lists several.
+func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -128,6 +128,7 @@ func get(t *testing.T, url string) (int, string, bool) {
 }
 
 func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var trouble error
 	check := func(context.Context) error {
@@ -158,6 +159,7 @@ func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
 
 // A stop lets requests end, tells clients to go elsewhere, and stops the parts one after another.
 func TestStopInOrder(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var lines []string
 	note := func(line string) {
@@ -198,6 +200,19 @@ func TestStopInOrder(t *testing.T) {
 	if code, _, _ := get(t, r.url+"/ready"); code != 503 {
 		t.Errorf("ready while it stops: %d", code)
 	}
+	// The request goes on until nothing new is let in.
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(patience); ; <-ticker.C {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+		if err != nil {
+			break
+		}
+		conn.Close()
+		if time.Now().After(deadline) {
+			t.Fatal("connections are still taken")
+		}
+	}
 	close(finish)
 	if got := <-slow; got != "200donefalse" && got != "200donetrue" {
 		t.Errorf("the request in hand: %s", got)
@@ -211,6 +226,7 @@ func TestStopInOrder(t *testing.T) {
 }
 
 func TestAPartThatFailsEndsTheService(t *testing.T) {
+	t.Parallel()
 	broken := errors.New("broken")
 	ended := make(chan struct{})
 	r := start(t, daemon.Service{Parts: []daemon.Part{

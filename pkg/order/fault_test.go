@@ -21,6 +21,7 @@ const like = `{"userId":123,"showId":1,"quantity":1}`
 
 // An old payment service beside ours: it declares the same queues, before us and after us, and its bodies settle orders.
 func TestOrdersEndWithAnOldPaymentService(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	channel := rabbittest.Channel(t, vhost)
 	declare := func() {
@@ -63,8 +64,10 @@ func TestOrdersEndWithAnOldPaymentService(t *testing.T) {
 
 // The event on the wire: its properties, and the user's id byte for byte.
 func TestWhatIsPublished(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
+	until(t, "the relay's session", func() bool { return s.publisher.Err() == nil })
 	s.post(t, `{"userId": "a<\u0062>&" ,"showId":1,"quantity":2}`).accepted(t)
 	s.post(t, `{"userId":12345678901234567890,"showId":1,"quantity":2}`).accepted(t)
 	got := rabbittest.Take(t, rabbittest.Channel(t, vhost), contract.QueueOrderCreated, 2)
@@ -84,6 +87,7 @@ func TestWhatIsPublished(t *testing.T) {
 }
 
 func TestOrdersAreTakenWhileTheBrokerIsAway(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	until(t, "the relay's session", func() bool { return s.publisher.Err() == nil })
@@ -106,6 +110,7 @@ func TestOrdersAreTakenWhileTheBrokerIsAway(t *testing.T) {
 
 // While connections are cut again and again, every order that was accepted ends, once.
 func TestNothingIsLostOrDoubledUnderCuts(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	oldPaymentService(t, vhost, func(id int32) bool { return id%2 == 0 })
@@ -185,6 +190,7 @@ func expireLeases(t *testing.T, s *service) {
 
 // A process that dies between COMMIT and publish leaves the event to any other.
 func TestACrashBetweenCommitAndPublish(t *testing.T) {
+	t.Parallel()
 	db, vhost := postgrestest.New(t), rabbittest.VHost(t)
 	dead := newService(t, db, "", options{noRelay: true}) // commits, and hands its events to a relay that never runs
 	id := dead.post(t, like).accepted(t)
@@ -198,6 +204,7 @@ func TestACrashBetweenCommitAndPublish(t *testing.T) {
 }
 
 func TestTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	waiting := s.post(t, like).accepted(t)
@@ -268,6 +275,7 @@ func TestALostAnswerIsNotASecondOrder(t *testing.T) {
 }
 
 func TestPoisonResultsAreDeadLettered(t *testing.T) {
+	t.Parallel()
 	vhost := rabbittest.VHost(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	until(t, "the consumer's session", func() bool { return s.subs.Err() == nil })
@@ -297,6 +305,7 @@ func TestPoisonResultsAreDeadLettered(t *testing.T) {
 }
 
 func TestAWaitingRequestIsAnsweredWhenItsOrderEnds(t *testing.T) {
+	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	other := newService(t, s.db, "", options{noRelay: true}) // another replica, which settles nothing itself
 	id := s.post(t, like).accepted(t)
@@ -321,6 +330,7 @@ func TestAWaitingRequestIsAnsweredWhenItsOrderEnds(t *testing.T) {
 
 // An order whose client has gone before its batch begins is not taken.
 func TestAClientThatHasGoneBuysNothing(t *testing.T) {
+	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.database.Away()
 	first := make(chan answer, 1)

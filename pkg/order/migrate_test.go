@@ -135,8 +135,8 @@ func TestMigrateWaitsForTheDatabase(t *testing.T) {
 	proxy.Away()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	if err := order.Migrate(ctx, proxy.URL(db.URL), passwords, slog.New(slog.DiscardHandler)); err == nil || strings.Contains(err.Error(), "\n") {
-		t.Errorf("while it is away: %q", err)
+	if err := order.Migrate(ctx, proxy.URL(db.URL), passwords, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("migrated a database that is away")
 	}
 	noted := &notes{}
 	done := make(chan error, 1)
