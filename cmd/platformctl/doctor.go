@@ -57,6 +57,11 @@ func (f doctorFlags) run(ctx context.Context, e *env) error {
 	if asJSON {
 		err = printJSON(e.Out, ailments)
 	} else {
+		for i := range ailments {
+			for j, cure := range ailments[i].Cure {
+				ailments[i].Cure[j] = e.asCalled(cure)
+			}
+		}
 		err = printAilments(e.Out, ailments)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -224,9 +225,26 @@ func (e *env) end(ctx context.Context, err error) int {
 	case e.chatter.Len() > 0 && fault.CodeOf(err) != fault.CodeUsage:
 		e.ui().Say("What the libraries said last:\n" + e.chatter.String())
 	}
-	e.ui().Error(err)
+	e.ui().Error(e.toPaste(err))
 	return fault.CodeOf(err)
 }
+
+// toPaste is err with a cure that can be pasted: what our rooms call platformctl is bin/platformctl to who called it so.
+func (e *env) toPaste(err error) error {
+	cure := fault.CureOf(err)
+	called := e.asCalled(cure)
+	if called == cure {
+		return err
+	}
+	return &fault.Error{Code: fault.CodeOf(err), Err: err, Cure: called}
+}
+
+// asCalled puts the name that the user calls this program by into lines to type.
+func (e *env) asCalled(lines string) string {
+	return ourName.ReplaceAllString(lines, "${1}"+strings.ReplaceAll(e.self(), "$", "$$")+"${2}")
+}
+
+var ourName = regexp.MustCompile(`(?m)(^|[\s(])platformctl( [a-z])`)
 
 // chatter keeps the end of what libraries say, which is shown when something failed.
 type chatter struct {

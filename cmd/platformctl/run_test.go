@@ -213,7 +213,7 @@ func TestLibrariesAreHeardWhenSomethingFails(t *testing.T) {
 		return fault.TimedOut("platformctl status", "the cluster did not come up")
 	}
 	r := call(t, f, "up", "--project", project(t))
-	if r.code != fault.CodeTimedOut || !strings.Contains(r.err, "kubeadm said no\nError: the cluster did not come up\nTry:   platformctl status\n") || len(r.err) > 5000 {
+	if r.code != fault.CodeTimedOut || !strings.Contains(r.err, "kubeadm said no\nError: the cluster did not come up\nTry:   bin/platformctl status\n") || len(r.err) > 5000 {
 		t.Errorf("exit code %d: %s", r.code, r.err)
 	}
 }
@@ -352,7 +352,7 @@ func TestOrderAndShows(t *testing.T) {
 	}
 	f.err = fault.Unfit("platformctl up", "the platform is not running: cluster platform is absent")
 	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "kubeconfig"} {
-		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   platformctl up\n") || r.out != "" {
+		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   bin/platformctl up\n") || r.out != "" {
 			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.out, r.err)
 		}
 	}
@@ -438,5 +438,14 @@ func TestLogsRequest(t *testing.T) {
 func TestVersion(t *testing.T) {
 	if r := call(t, &fakePlatform{}, "version"); r.code != 0 || !strings.HasPrefix(r.out, "platformctl dev (go1.") {
 		t.Errorf("exit code %d, %q", r.code, r.out)
+	}
+}
+
+func TestCuresCanBePasted(t *testing.T) {
+	e := &env{streams: streams{Program: "bin/platformctl"}}
+	in := "platformctl up --fix\nleave it out, or: platformctl down, then platformctl up --api-port 8081\nthe caches are in platformctl/images"
+	want := "bin/platformctl up --fix\nleave it out, or: bin/platformctl down, then bin/platformctl up --api-port 8081\nthe caches are in platformctl/images"
+	if got := e.asCalled(in); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -87,8 +87,12 @@ func (e *env) mending() func(plan.Event) {
 		return e.ui().Event // the commands are among the events
 	}
 	return func(ev plan.Event) {
-		if ev.Kind == plan.Noted && strings.HasPrefix(ev.Step, "host/") {
+		switch {
+		case ev.Kind != plan.Noted:
+		case strings.HasPrefix(ev.Step, "host/"):
 			e.ui().Say(commandLine(ev.Note.Text))
+		case ev.Step == "kubeconfig":
+			e.ui().Say(ev.Note.Text) // the user's own file was changed
 		}
 		e.ui().Event(ev)
 	}

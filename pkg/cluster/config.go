@@ -24,7 +24,8 @@ func StockImage() string { return defaults.Image }
 type Config struct {
 	Image   string // reference of the node image, in the engine already
 	Origin  Origin
-	APIPort int // port on the host's 127.0.0.1 that leads to NodePort
+	APIPort int    // port on the host's 127.0.0.1 that leads to NodePort
+	OnNode  func() // called when the node's container is there, while kubeadm has yet to work in it; may be nil
 }
 
 // kindConfig is the configuration that kind is given, a function of nothing but its arguments.

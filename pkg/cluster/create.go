@@ -56,7 +56,7 @@ func (c *Cluster) Create(ctx context.Context, cfg Config, note func(string)) err
 		return fmt.Errorf("making the state folder of cluster %s: %w", c.name, err)
 	}
 
-	said := &journal{note: note}
+	said := &journal{note: note, onNode: cfg.OnNode}
 	err = c.guarded(ctx, func() error {
 		return cluster.NewProvider(cluster.ProviderWithLogger(said), cluster.ProviderWithDocker()).Create(c.name,
 			cluster.CreateWithV1Alpha4Config(kindConfig(c.name, c.state, cfg)),

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"platformctl/pkg/command"
 )
@@ -22,6 +23,23 @@ type NodeImage struct {
 	Ref    string // platformctl.local/order-api:…
 	Digest string // of the manifest that containerd keeps for it
 	ID     string // the image id, which is its configuration's digest: sha256:…; "" where the kubelet's side does not know it
+}
+
+// AwaitImages returns when the node's containerd answers, which is a second or two after its container has started.
+func (c *Cluster) AwaitImages(ctx context.Context) error {
+	tick := time.NewTicker(again)
+	defer tick.Stop()
+	for {
+		_, err := c.inNode(ctx, c.ctr("version")...)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for containerd in cluster %s: %w", c.name, errors.Join(context.Cause(ctx), err))
+		case <-tick.C:
+		}
+	}
 }
 
 // Load streams a docker archive, as open gives it, into the node's containerd under the names that the archive carries. Its

@@ -11,7 +11,8 @@ import (
 
 // journal is kind's logger: it keeps all that kind says, and notes what a user wants to see of it.
 type journal struct {
-	note func(string)
+	note   func(string)
+	onNode func() // may be nil
 
 	mu   sync.Mutex
 	kept bytes.Buffer
@@ -58,6 +59,9 @@ func (i info) Info(message string) {
 	if i.level == 0 {
 		if what := begun(message); what != "" {
 			i.journal.note(what)
+			if what == afterNodes && i.journal.onNode != nil {
+				i.journal.onNode()
+			}
 		}
 	}
 }
@@ -67,6 +71,9 @@ func (i info) Infof(format string, args ...any) { i.Info(fmt.Sprintf(format, arg
 
 // Enabled implements log.InfoLogger: everything is kept, for the case that it fails.
 func (info) Enabled() bool { return true }
+
+// afterNodes is what kind begins when its containers are there. Were it called otherwise one day, onNode would not be called.
+const afterNodes = "Writing configuration"
 
 // begun is what kind's status line " • Preparing nodes 📦  ..." says it begins, or "" for another line.
 func begun(line string) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/fault"
@@ -21,7 +22,11 @@ func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
 			if err != nil {
 				return "", err
 			}
-			if has := state.APIPort; has != 0 {
+			if state.Phase == cluster.Foreign {
+				return "", p.foreign(state)
+			}
+			half := state.Phase == cluster.Half // it is made anew, and what holds the port now goes first
+			if has := state.APIPort; has != 0 && !(half && p.set.APIPort != 0) {
 				if p.set.APIPort != 0 && p.set.APIPort != has {
 					return "", fault.Usage(
 						fmt.Sprintf("leave --api-port out, or make the cluster anew: platformctl down%s, then platformctl up%[1]s --api-port %d", p.flag(), p.set.APIPort),
@@ -31,7 +36,7 @@ func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
 			} else if p.port = p.set.APIPort; p.port == 0 {
 				p.port = defaultPort
 			}
-			if state.Phase == cluster.Running {
+			if state.Phase == cluster.Running || half && p.port == state.APIPort {
 				return "", nil
 			}
 			process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, p.port)
@@ -55,9 +60,36 @@ func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
 // nothing is the Do of a step whose Check either holds or fails.
 func nothing(context.Context, func(plan.Note)) error { return nil }
 
-// clusterStep has the cluster running and its API server answering.
-func (p *Platform) clusterStep(origin Origin, image *string, after ...*plan.Step) *plan.Step {
-	return &plan.Step{
+// nodeSteps have the cluster running and its API server answering (up), and before that its node taking images (node):
+// a new cluster's node does so while kubeadm is still at work on it.
+func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) (node, up *plan.Step) {
+	takes := make(chan struct{})
+	open := sync.OnceFunc(func() { close(takes) })
+	node = &plan.Step{
+		Name: "node", After: after, Timeout: waitTimeout,
+		Check: func(ctx context.Context) (string, error) {
+			select {
+			case <-takes:
+				return "", nil
+			default:
+			}
+			state, err := p.cluster.Inspect(ctx)
+			if err != nil || state.Phase == cluster.Running {
+				return "", err
+			}
+			return "the cluster is " + string(state.Phase), nil
+		},
+		Do: func(ctx context.Context, note func(plan.Note)) error {
+			note(plan.Note{Text: "waiting for the cluster's container"})
+			select {
+			case <-takes:
+				return p.cluster.AwaitImages(ctx)
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		},
+	}
+	up = &plan.Step{
 		Name: "cluster", After: after, Timeout: waitTimeout,
 		Check: func(ctx context.Context) (string, error) {
 			state, err := p.cluster.Inspect(ctx)
@@ -86,19 +118,19 @@ func (p *Platform) clusterStep(origin Origin, image *string, after ...*plan.Step
 					return err
 				}
 			default:
-				kinds := cluster.Packages
+				config := cluster.Config{Image: *image, Origin: cluster.Packages, APIPort: p.port, OnNode: open}
 				if origin == Registry {
-					kinds = cluster.Pulled
+					config.Origin = cluster.Pulled
 				}
-				err := p.cluster.Create(ctx, cluster.Config{Image: *image, Origin: kinds, APIPort: p.port},
-					func(line string) { note(plan.Note{Text: line}) })
-				if err != nil {
+				if err := p.cluster.Create(ctx, config, func(line string) { note(plan.Note{Text: line}) }); err != nil {
 					return err
 				}
 			}
+			open()
 			return p.awaitAPIServer(ctx, note)
 		},
 	}
+	return node, up
 }
 
 func (p *Platform) foreign(state cluster.State) error {

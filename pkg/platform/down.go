@@ -12,7 +12,7 @@ import (
 
 // Losses lists what Down would delete for good, a line each; empty when there is nothing to lose.
 func (p *Platform) Losses(ctx context.Context) ([]string, error) {
-	state, err := p.cluster.Inspect(ctx)
+	state, err := p.inspect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (p *Platform) Down(ctx context.Context, engine bool, on func(plan.Event)) e
 	gone := &plan.Step{
 		Name: "cluster", After: []*plan.Step{locked}, Timeout: waitTimeout,
 		Check: func(ctx context.Context) (string, error) {
-			state, err := p.cluster.Inspect(ctx)
+			state, err := p.inspect(ctx)
 			if err != nil {
 				return "", err
 			}

@@ -97,6 +97,9 @@ func (p *Platform) configMaps(context.Context) ([]*unstructured.Unstructured, er
 	if err != nil {
 		return nil, fmt.Errorf("list the ConfigMaps: %w", err)
 	}
+	if len(paths) == 0 {
+		return nil, fault.Usage("get the checkout's files back: git checkout configmaps", "there are no ConfigMaps in %s", filepath.Join(p.set.Project, "configmaps"))
+	}
 	var all []*unstructured.Unstructured
 	for _, path := range paths {
 		raw, err := os.ReadFile(path)
@@ -150,6 +153,9 @@ func (p *Platform) fillSecrets(ctx context.Context, files secretFiles) (map[stri
 	examples, err := files.read("examples")
 	if err != nil {
 		return nil, err
+	}
+	if len(examples) == 0 {
+		return nil, fault.Usage("get the checkout's files back: git checkout secrets", "there are no Secrets in %s", filepath.Join(files.dir, "examples"))
 	}
 	written, err := files.read("")
 	if err != nil {

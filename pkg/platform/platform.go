@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"platformctl/pkg/cluster"
@@ -121,9 +122,18 @@ func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) err
 	return p.kube.AwaitReady(ctx, func(why string) { note(plan.Note{Text: "waiting", Object: "cluster " + p.set.Cluster, Message: why}) })
 }
 
+// inspect is the cluster's state, asked of an engine on this machine and of no other.
+func (p *Platform) inspect(ctx context.Context) (cluster.State, error) {
+	if host := p.set.Getenv("DOCKER_HOST"); host != "" && !strings.HasPrefix(host, "unix://") {
+		return cluster.State{}, fault.Unfit("unset DOCKER_HOST",
+			"DOCKER_HOST leads to %s; platformctl needs an engine on this machine, behind a unix socket", host)
+	}
+	return p.cluster.Inspect(ctx)
+}
+
 // running is the cluster's state when it is there and runs, with a client for it; else a fault with exit code 3.
 func (p *Platform) running(ctx context.Context) (cluster.State, error) {
-	state, err := p.cluster.Inspect(ctx)
+	state, err := p.inspect(ctx)
 	if err != nil {
 		return state, err
 	}

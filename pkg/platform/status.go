@@ -52,7 +52,7 @@ func (p *Platform) Status(ctx context.Context) (Status, error) {
 	for _, c := range cached {
 		status.CacheUse += c.Size
 	}
-	state, err := p.cluster.Inspect(ctx)
+	state, err := p.inspect(ctx)
 	if err != nil {
 		return status, err
 	}

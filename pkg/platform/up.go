@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"platformctl/pkg/cluster"
@@ -30,9 +31,9 @@ func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err
 
 // upSteps are the steps of Up, in an order in which each comes after those it waits for:
 //
-//	lock → host → images ┬→ cluster ┬→ load ───────────┬→ releases → api
-//	        port, values ┘          ├→ namespaces → …  ┘
-//	                                └→ kubeconfig
+//	lock → host → port, values → image/node ┬→ cluster ┬→ kubeconfig
+//	                     │                  │          └→ namespaces → configmaps, secrets ┐
+//	                     └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api
 func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	origin, err := p.origin(ctx)
 	if err != nil {
@@ -50,8 +51,8 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	}
 	port := p.portStep(fit...)
 	var ref string
-	node := p.nodeImageStep(origin, &ref, append(fit, values)...)
-	up := p.clusterStep(origin, &ref, node, port)
+	nodeImage := p.nodeImageStep(origin, &ref, append(fit, values)...)
+	node, up := p.nodeSteps(origin, &ref, nodeImage, port)
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
@@ -63,7 +64,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	for _, s := range Services() {
 		d := dishes[s.Release]
 		cached := d.step(append(fit, values)...)
-		loaded := p.loadStep(d, cached, up)
+		loaded := p.loadStep(d, cached, node)
 		releases = append(releases, p.releaseStep(s, d, loaded, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...)), nil
@@ -145,8 +146,12 @@ func (p *Platform) needs(ctx context.Context) host.Needs {
 // withEvidence keeps what tells why the error came about, where there is a cluster to ask, and names it.
 func (p *Platform) withEvidence(ctx context.Context, failed error) error {
 	code := fault.CodeOf(failed)
-	if p.kube == nil || ctx.Err() != nil || code == fault.CodeUsage {
+	var step *plan.StepError
+	if p.kube == nil || ctx.Err() != nil || code == fault.CodeUsage || !errors.As(failed, &step) {
 		return failed
+	}
+	if room, _, _ := strings.Cut(step.Step, "/"); room != "release" && room != "api" {
+		return failed // it was not for anything in the cluster
 	}
 	// The evidence is worth some seconds, and no more.
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -35,7 +36,11 @@ func readValues(path string) (*valuesFile, error) {
 	}
 	broken := func(err error) error {
 		if match := yamlFault.FindStringSubmatch(err.Error()); match != nil {
-			return fault.Usage("mend the file", "%s:%s: this is not YAML: %s", path, match[1], match[2])
+			line, _ := strconv.Atoi(match[1]) // it matched digits
+			if strings.HasPrefix(match[2], "did not find expected") {
+				line++ // the library's parser, unlike its scanner, counts from 0
+			}
+			return fault.Usage("mend the file", "%s:%d: this is not YAML: %s", path, line, match[2])
 		}
 		return fault.Usage("mend the file", "%s: this is not YAML: %s", path, strings.TrimPrefix(err.Error(), "yaml: "))
 	}

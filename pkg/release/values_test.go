@@ -27,7 +27,8 @@ func TestFaultsInValuesNameFileAndLine(t *testing.T) {
 		{"an unknown key behind an alias", "x: &x {storageClassName: y}\nprimary: {persistence: *x}\n", []string{"the chart does not know x", "the chart does not know primary.persistence.storageClassName"}},
 		{"a missing colon", "auth:\n  username: a\n  database b\nprimary: {}\n", []string{"%s:", "this is not YAML"}},
 		{"a tab", "auth:\n\tusername: a\n", []string{"%s:2: this is not YAML"}},
-		{"an open bracket", "auth: {username: a\nprimary: {}\n", []string{"%s:1: this is not YAML"}},
+		{"an open bracket in the first line", "auth: {username: a\nprimary: {}\n", []string{"%s:2: this is not YAML"}}, // where it is missed
+		{"an open bracket", "primary: {}\nauth: {username: a\n", []string{"%s:2: this is not YAML"}},
 		{"the same key twice", "auth: {}\nprimary: {}\nauth: {}\n", []string{`%s:3: this is not YAML: mapping key "auth" already defined at line 1`}},
 		{"a list at the top", "- a\n", []string{"%s:1: a values file is a map at its top, not a list"}},
 		{"two documents", "auth: {}\n---\nprimary: {}\n", []string{"%s:2: a values file is one YAML document"}},

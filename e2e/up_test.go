@@ -1,0 +1,129 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+func fromNothing(s *scenario) {
+	var next string
+	var up *run
+	s.step("up on a machine without a cluster comes through and says what to type next", func(s *scenario) {
+		r := s.platformctl("up", "--api-port", apiPort).ends(0).says("The platform is up: http://")
+		s.t.Logf("up took %s", r.took)
+		up = r
+		s.up = true
+		said := strings.Split(strings.TrimSpace(r.stdout), "\n")
+		line, ok := strings.CutPrefix(said[len(said)-1], "Next: ")
+		if !ok || !strings.HasPrefix(line, binary+" order ") {
+			s.t.Fatalf("the last line is %q, want Next: %s order …", said[len(said)-1], binary)
+		}
+		next = line
+	})
+	s.check("it also said what it did to the user's kubeconfig, and that the new context is the current one", func(s *scenario) {
+		for _, text := range []string{contextName, s.kubeconfig, "current"} {
+			if !strings.Contains(up.both, text) {
+				s.t.Errorf("it does not say %q:\n%s", text, up)
+			}
+		}
+	})
+	s.step("that line, typed as it stands, places order 1, which ends CONFIRMED", func(s *scenario) {
+		s.types(next).ends(0).says("order 1 is ", "CONFIRMED", "SUCCEEDED")
+	})
+	s.step("an order by the command in JSON has the fields of GET /orders/{id}", func(s *scenario) {
+		r := s.platformctl("order", "--show", "1", "--qty", "3", "-o", "json").ends(0)
+		var fields map[string]any
+		r.decodes(&fields)
+		if got := slices.Sorted(maps.Keys(fields)); !slices.Equal(got, orderFields) {
+			s.t.Errorf("the fields are %v, want %v", got, orderFields)
+		}
+		var o order
+		r.decodes(&o)
+		if o.ShowID != 1 || o.Quantity != 3 || o.OrderID < 2 {
+			s.t.Errorf("it is not the order that was placed: %+v", o)
+		}
+		if amiss := o.whole(); amiss != "" {
+			s.t.Error(amiss)
+		}
+		var same order
+		s.types(fmt.Sprintf("curl -sS --fail %s/orders/%d", api, o.OrderID)).ends(0).decodes(&same)
+		if !same.CreatedAt.Equal(o.CreatedAt) || same.Status != o.Status || *same.Amount != *o.Amount {
+			s.t.Errorf("GET /orders/%d shows %+v, the command %+v", o.OrderID, same, o)
+		}
+	})
+	s.step("an order by curl, as it was always placed, is accepted and ends", func(s *scenario) {
+		r := s.types(`curl -sS -X POST http://localhost:` + apiPort + `/orders -H "Content-Type: application/json" -d '{"userId":123,"showId":1,"quantity":2}'`).ends(0)
+		var said struct {
+			Status  string          `json:"status"`
+			OrderID json.RawMessage `json:"orderId"`
+		}
+		r.decodes(&said)
+		var id int
+		if err := json.Unmarshal(said.OrderID, &id); err != nil || said.Status != "accepted" {
+			s.t.Fatalf("the answer is %s (%v)", r.stdout, err)
+		}
+		if o := s.ended(id); o.Quantity != 2 || o.ShowID != 1 {
+			s.t.Errorf("it is not the order that was placed: %+v", o)
+		}
+	})
+	s.step("a user's id may be a number or a string, and is kept as text", func(s *scenario) {
+		for _, user := range []string{`"someone@example.org"`, `9007199254740993`} {
+			a, err := post(s.ctx, client(), fmt.Appendf(nil, `{"userId":%s,"showId":1,"quantity":1}`, user))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			id, err := accepted(a)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.ended(id)
+			if kept := s.sql(fmt.Sprintf("SELECT user_id FROM orders WHERE id = %d", id)); len(kept) != 1 || kept[0] != strings.Trim(user, `"`) {
+				s.t.Errorf("the user %s is kept as %q", user, kept)
+			}
+		}
+	})
+}
+
+func upAgain(s *scenario) {
+	s.platform()
+	s.step("a second up changes nothing and says so", func(s *scenario) {
+		before := s.snapshot()
+		r := s.platformctl("up").ends(0).says("already", "The platform is up: http://").never("done ", "working ")
+		s.t.Logf("the second up took %s", r.took)
+		s.same(before)
+	})
+	s.check("so does one from a folder below, by the whole path of the program, and in JSON it says so line by line", func(s *scenario) {
+		before := s.snapshot()
+		r := s.types(`cd charts/rabbitmq && "$OLDPWD"/` + binary + ` up --progress json 2>&1 >/dev/null`).ends(0)
+		for line := range strings.Lines(r.stdout) {
+			var event struct {
+				Version int    `json:"v"`
+				Event   string `json:"event"`
+				Step    string `json:"step"`
+			}
+			if err := json.Unmarshal([]byte(line), &event); err != nil || event.Version != 1 || event.Event == "" {
+				s.t.Errorf("no event: %q (%v)", line, err)
+			}
+			if event.Event == "doing" {
+				s.t.Errorf("%s was done again", event.Step)
+			}
+		}
+		s.same(before)
+	})
+	s.check("the context is added to another file on request, and a current context of the user's stays it", func(s *scenario) {
+		s.platformctl("up", "--kubeconfig", s.other).ends(0)
+		s.types("kubectl get nodes", "KUBECONFIG="+s.other).ends(0).says(node)
+		s.types("sed -i 's/^current-context: .*/current-context: production/' " + s.kubeconfig).ends(0)
+		s.platformctl("up").ends(0)
+		if got := strings.TrimSpace(s.kubectl("config", "current-context").ends(0).stdout); got != "production" {
+			s.t.Errorf("the current context was production and is %s", got)
+		}
+		s.types("sed -i 's/^current-context: .*/current-context: " + contextName + "/' " + s.kubeconfig).ends(0)
+		s.foreignContextStands()
+	})
+}
