@@ -34,7 +34,8 @@ const (
 // The rows of the report.
 const (
 	rowCold   = "up from nothing cached to the first CONFIRMED order"
-	rowKind   = "kind create cluster --wait, kubeadm's defaults"
+	rowKind   = "kind create cluster --wait, kubeadm's defaults, a plain node"
+	rowSame   = "the same with our node image as it is"
 	rowCached = "up from cached images to the first CONFIRMED order"
 	rowAgain  = "the second up"
 	rowDown   = "down"
@@ -214,11 +215,16 @@ func (b *bench) order(ctx context.Context, env []string) error {
 
 // round measures everything but the cold build once.
 func (b *bench) round(ctx context.Context) error {
-	if err := b.timed(ctx, rowKind, yardstick, func(ctx context.Context) error { return b.createByKind(ctx) }); err != nil {
-		return err
-	}
-	if _, err := b.run.Run(ctx, command.New(b.kind, "delete", "cluster", "--name", yardstick, "--kubeconfig", filepath.Join(b.temp, "kind.kubeconfig"))); err != nil {
-		return err
+	for _, y := range []struct {
+		row   string
+		plain bool
+	}{{rowKind, true}, {rowSame, false}} {
+		if err := b.timed(ctx, y.row, yardstick, func(ctx context.Context) error { return b.createByKind(ctx, y.plain) }); err != nil {
+			return err
+		}
+		if err := b.deleteByKind(ctx); err != nil {
+			return err
+		}
 	}
 	for _, step := range []struct {
 		row string
@@ -233,31 +239,6 @@ func (b *bench) round(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// kindConfig is kubeadm as it comes, with the two things that this node image and host need: it brings its own network, and
-// the host may have cgroup v1 only.
-const kindConfig = `kind: Cluster
-apiVersion: kind.x-k8s.io/v1alpha4
-networking:
-  disableDefaultCNI: true
-kubeadmConfigPatches:
-- |
-  kind: KubeletConfiguration
-  failCgroupV1: false
-`
-
-func (b *bench) createByKind(ctx context.Context) error {
-	config := kindConfig
-	if !strings.Contains(b.image, "platformctl.local/") {
-		config = strings.Replace(config, "  disableDefaultCNI: true\n", "  disableDefaultCNI: false\n", 1)
-	}
-	_, err := b.run.Run(ctx, command.Command{
-		Name: b.kind, Stdin: strings.NewReader(config),
-		Args: []string{"create", "cluster", "--name", yardstick, "--image", b.image, "--config", "-", "--wait", "3m",
-			"--kubeconfig", filepath.Join(b.temp, "kind.kubeconfig")},
-	})
-	return err
 }
 
 // remove takes away all that the bench made.
