@@ -14,6 +14,7 @@ import (
 type imagesFlags struct{ out output }
 
 func newImages(e *env) *cobra.Command {
+	var f imagesFlags
 	cmd := &cobra.Command{
 		Use:   "images",
 		Short: "What the caches hold",
@@ -23,8 +24,9 @@ func newImages(e *env) *cobra.Command {
 			}
 			return fault.Usage(e.self()+" images ls", "images has no command %q", args[0])
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
+	f.out.add(cmd.Flags())
 	cmd.AddCommand(newImagesLs(e))
 	return cmd
 }

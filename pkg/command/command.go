@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -32,11 +33,21 @@ type Command struct {
 // New is a Command with nothing but its words.
 func New(name string, args ...string) Command { return Command{Name: name, Args: args} }
 
-// String is the command as a line that a shell takes.
+// What must not be shown: values whose key says so, and addresses with a password in them.
+var (
+	secretKey    = regexp.MustCompile(`(?i)pass|cookie|secret|token`)
+	withPassword = regexp.MustCompile(`://[^/@\s]*:[^/@\s]+@`)
+)
+
+// String is the command as a line that a shell takes; a secret in its environment is left for the shell to know.
 func (c Command) String() string {
 	words := make([]string, 0, 1+len(c.Args)+len(c.Env))
 	for _, pair := range c.Env {
 		key, value, _ := strings.Cut(pair, "=")
+		if secretKey.MatchString(key) || withPassword.MatchString(value) {
+			words = append(words, key+`="$`+key+`"`)
+			continue
+		}
 		words = append(words, key+"="+quote(value))
 	}
 	for _, w := range append([]string{c.Name}, c.Args...) {

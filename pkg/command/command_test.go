@@ -78,6 +78,16 @@ func TestStringCanBePasted(t *testing.T) {
 	}
 }
 
+func TestStringKeepsSecrets(t *testing.T) {
+	c := command.Command{Name: "docker", Args: []string{"run"}, Env: []string{
+		"RABBITMQ_ERLANG_COOKIE=biscuit", "DB_PASSWORD=hunter2", "DSN=postgres://shop:hunter2@127.0.0.1/shop", "PGHOST=127.0.0.1",
+	}}
+	const want = `RABBITMQ_ERLANG_COOKIE="$RABBITMQ_ERLANG_COOKIE" DB_PASSWORD="$DB_PASSWORD" DSN="$DSN" PGHOST=127.0.0.1 docker run`
+	if got := c.String(); got != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
 func TestFakeFails(t *testing.T) {
 	fake := &command.Fake{Answers: map[string]command.Answer{
 		"docker info":  {Stdout: "20.10"},

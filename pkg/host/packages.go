@@ -28,7 +28,7 @@ func (m Machine) packageRequirements() []Requirement {
 		},
 		Check: func(context.Context) (string, error) {
 			if m.UID != 0 {
-				return "no container registry answers, and only root can build the images from packages", nil
+				return "images are to be built from packages, since no container registry answers or --images packages was given, and only root can do that", nil
 			}
 			return "", nil
 		},
@@ -56,5 +56,5 @@ func platformFault(system, arch string) string {
 	if system == "linux" && arch == "amd64" {
 		return ""
 	}
-	return "no container registry answers, and images are built from packages on linux/amd64 only; this is " + system + "/" + arch
+	return "images are to be built from packages, since no container registry answers or --images packages was given, and that works on linux/amd64 only; this is " + system + "/" + arch
 }

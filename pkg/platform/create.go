@@ -134,7 +134,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) 
 }
 
 func (p *Platform) foreign(state cluster.State) error {
-	return fault.Unfit("choose another name: --cluster NAME",
+	return fault.Unfit("choose another name: --cluster NAME\nor, if another user of this machine made it with platformctl, run it as that user",
 		"there is a cluster %s already that platformctl did not make: %s; it is left alone", p.set.Cluster, state.Why)
 }
 

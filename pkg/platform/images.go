@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"strings"
 
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/command"
@@ -119,8 +118,11 @@ func (p *Platform) loadStep(d *dish, after ...*plan.Step) *plan.Step {
 func (p *Platform) nodeImageStep(origin Origin, ref *string, after ...*plan.Step) *plan.Step {
 	build := func(ctx context.Context, note func(plan.Note)) error {
 		note(plan.Note{Text: "pulling " + *ref})
-		_, err := p.run.Run(ctx, command.New("docker", "pull", "--quiet", *ref))
-		return err
+		if _, err := p.run.Run(ctx, command.New("docker", "pull", "--quiet", *ref)); err != nil {
+			return fault.Unfit("where no registry can be reached, build the images: platformctl up"+p.flag()+" --images packages",
+				"pull the node image: %w", err)
+		}
+		return nil
 	}
 	if origin == Packages {
 		build = func(ctx context.Context, note func(plan.Note)) error {
@@ -160,11 +162,16 @@ func (p *Platform) nodeRef(ctx context.Context, origin Origin) (string, error) {
 
 // engineHas tells whether the engine has an image of that name.
 func (p *Platform) engineHas(ctx context.Context, ref string) (bool, error) {
-	out, err := p.run.Run(ctx, command.New("docker", "image", "ls", "--quiet", "--filter", "reference="+ref))
-	if err != nil {
-		return false, fmt.Errorf("look for the image %s in the engine: %w", ref, err)
+	// A listing knows no reference with both a tag and a digest, which is how kind names its image.
+	_, err := p.run.Run(ctx, command.New("docker", "image", "inspect", "--format", "{{.Id}}", ref))
+	if err == nil {
+		return true, nil
 	}
-	return len(strings.TrimSpace(string(out))) > 0, nil
+	// It is not there, or the engine does not answer; an engine that does tells which.
+	if _, dead := p.run.Run(ctx, command.New("docker", "version", "--format", "{{.Server.Version}}")); dead != nil {
+		return false, fmt.Errorf("look for the image %s in the engine: %w", ref, dead)
+	}
+	return false, nil
 }
 
 func (p *Platform) loadIntoEngine(ctx context.Context, a image.Archive) (err error) {
@@ -198,12 +205,19 @@ func (f *failedReader) Read(b []byte) (int, error) {
 
 // origin decides where images come from: as the user said, else as the cluster that is there was made, else as the cache
 // has them, else by whether a registry answers, which is asked once.
-func (p *Platform) origin(ctx context.Context) (Origin, error) {
+func (p *Platform) origin(ctx context.Context) (_ Origin, err error) {
+	if p.decided == "" {
+		p.decided, err = p.decideOrigin(ctx)
+	}
+	return p.decided, err
+}
+
+func (p *Platform) decideOrigin(ctx context.Context) (Origin, error) {
 	if p.set.Images != Auto {
 		return p.set.Images, nil
 	}
 	// A machine without an engine has no cluster; that the engine is missing is for the host's steps to say.
-	if state, err := p.cluster.Inspect(ctx); err == nil && state.Origin != "" {
+	if state, err := p.inspect(ctx); err == nil && state.Origin != "" {
 		if state.Origin == cluster.Packages {
 			return Packages, nil
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +23,7 @@ const manager = "platformctl"
 // objectsStep has the objects in the cluster as they should be; each carries the hash of that.
 func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*unstructured.Unstructured, error), after ...*plan.Step) *plan.Step {
 	var changed []*unstructured.Unstructured
+	var going []string // namespaces that are being deleted: what is applied to them would go with them
 	return &plan.Step{
 		Name: name, After: after, Timeout: waitTimeout,
 		Check: func(ctx context.Context) (string, error) {
@@ -29,18 +31,24 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 			if err != nil {
 				return "", err
 			}
-			changed = nil
+			changed, going = nil, nil
 			for _, o := range wanted {
 				if err := stamp(o); err != nil {
 					return "", err
 				}
-				hash, err := p.kube.Hash(ctx, o)
+				live, err := p.kube.Get(ctx, o)
 				if err != nil {
 					return "", err
 				}
-				if hash != o.GetAnnotations()[kube.HashKey] {
+				if live != nil && live.GetDeletionTimestamp() != nil && live.GetKind() == "Namespace" {
+					going = append(going, live.GetName())
+				}
+				if live == nil || live.GetDeletionTimestamp() != nil || live.GetAnnotations()[kube.HashKey] != o.GetAnnotations()[kube.HashKey] {
 					changed = append(changed, o)
 				}
+			}
+			if len(going) > 0 {
+				return "an earlier cleanup is still deleting " + strings.Join(going, ", "), nil
 			}
 			switch len(changed) {
 			case 0:
@@ -50,7 +58,14 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 			}
 			return fmt.Sprintf("%s and %d more are missing or differ", kube.Describe(changed[0]), len(changed)-1), nil
 		},
-		Do: func(ctx context.Context, _ func(plan.Note)) error { return p.kube.Apply(ctx, manager, changed...) },
+		Do: func(ctx context.Context, note func(plan.Note)) error {
+			if len(going) > 0 {
+				if err := p.kube.DeleteNamespaces(ctx, func(t kube.Trouble) { note(waitingFor(t)) }, going...); err != nil {
+					return err
+				}
+			}
+			return p.kube.Apply(ctx, manager, changed...)
+		},
 	}
 }
 
@@ -119,12 +134,11 @@ func (p *Platform) configMaps(context.Context) ([]*unstructured.Unstructured, er
 // once; where the cluster has a value, that one counts.
 func (p *Platform) secretsStep(after ...*plan.Step) *plan.Step {
 	files := secretFiles{dir: filepath.Join(p.set.Project, "secrets")}
-	var filled map[string]secret
 	step := p.objectsStep("secrets", func(ctx context.Context) (_ []*unstructured.Unstructured, err error) {
-		if filled, err = p.fillSecrets(ctx, files); err != nil {
+		if p.filled, err = p.fillSecrets(ctx, files); err != nil {
 			return nil, err
 		}
-		return secretObjects(filled)
+		return secretObjects(p.filled)
 	}, after...)
 	check, apply := step.Check, step.Do
 	step.Check = func(ctx context.Context) (string, error) {
@@ -132,7 +146,7 @@ func (p *Platform) secretsStep(after ...*plan.Step) *plan.Step {
 		if err != nil || why != "" {
 			return why, err
 		}
-		for _, name := range sorted(filled) {
+		for _, name := range sorted(p.filled) {
 			if _, err := os.Stat(filepath.Join(files.dir, name)); err != nil {
 				return "secrets/" + name + " is not there", nil
 			}
@@ -141,7 +155,7 @@ func (p *Platform) secretsStep(after ...*plan.Step) *plan.Step {
 	}
 	step.Do = func(ctx context.Context, note func(plan.Note)) error {
 		// First the files: what is only in them can be applied by the next run, what is only in the cluster could be lost.
-		if err := files.write(filled); err != nil {
+		if err := files.write(p.filled); err != nil {
 			return err
 		}
 		return apply(ctx, note)
@@ -198,4 +212,29 @@ func secretObjects(secrets map[string]secret) ([]*unstructured.Unstructured, err
 		all = append(all, &unstructured.Unstructured{Object: object})
 	}
 	return all, nil
+}
+
+// configHash is a hash over the ConfigMaps and Secrets of a namespace. Pods read them when they start, so a change has to
+// replace the pods. The Secrets must have been looked at.
+func (p *Platform) configHash(ctx context.Context, namespace string) (string, error) {
+	configs, err := p.configMaps(ctx)
+	if err != nil {
+		return "", err
+	}
+	secrets, err := secretObjects(p.filled)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	for _, o := range append(configs, secrets...) {
+		if o.GetNamespace() != namespace {
+			continue
+		}
+		raw, err := o.MarshalJSON()
+		if err != nil {
+			return "", fmt.Errorf("hash %s: %w", kube.Describe(o), err)
+		}
+		sum.Write(raw)
+	}
+	return hex.EncodeToString(sum.Sum(nil)[:16]), nil
 }

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
 	"platformctl/pkg/cluster"
@@ -19,6 +19,7 @@ import (
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
 	"platformctl/pkg/recipe"
+	"platformctl/pkg/release"
 )
 
 // DefaultCluster is the cluster's name where the user gives none.
@@ -67,8 +68,13 @@ type Platform struct {
 	kitchen *recipe.Kitchen
 	lock    *lock
 
-	kube *kube.Client // once the cluster was seen running
-	port int          // of the API, once it is decided
+	decided Origin            // of images, once it is
+	kube    *kube.Client      // once the cluster was seen running
+	port    int               // of the API, once it is decided
+	filled  map[string]secret // the Secrets, once they were looked at
+
+	helmOnce   sync.Mutex
+	helmClient *release.Client // once a release was asked for
 }
 
 // New returns the platform that the settings describe; it touches nothing yet. The error is a usage fault for a name that no
@@ -124,9 +130,15 @@ func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) err
 
 // inspect is the cluster's state, asked of an engine on this machine and of no other.
 func (p *Platform) inspect(ctx context.Context) (cluster.State, error) {
-	if host := p.set.Getenv("DOCKER_HOST"); host != "" && !strings.HasPrefix(host, "unix://") {
-		return cluster.State{}, fault.Unfit("unset DOCKER_HOST",
-			"DOCKER_HOST leads to %s; platformctl needs an engine on this machine, behind a unix socket", host)
+	for _, r := range host.Requirements(p.machine(host.Needs{})) {
+		if r.Name != "docker/local" {
+			continue
+		}
+		if why, err := r.Check(ctx); err != nil {
+			return cluster.State{}, err
+		} else if why != "" {
+			return cluster.State{}, r.Unmet(why)
+		}
 	}
 	return p.cluster.Inspect(ctx)
 }

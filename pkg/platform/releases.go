@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -14,7 +15,8 @@ import (
 	"platformctl/pkg/release"
 )
 
-// spec is the service's release, running the image of that reference; "" leaves the chart's own.
+// spec is the service's release, running the image of that reference; "" leaves the chart's own. It is what can be said
+// without a cluster.
 func (p *Platform) spec(s Service, ref string) (release.Spec, error) {
 	spec := release.Spec{
 		Name: s.Release, Namespace: s.Namespace,
@@ -35,17 +37,62 @@ func (p *Platform) spec(s Service, ref string) (release.Spec, error) {
 	return spec, nil
 }
 
+// deployed is spec with what the cluster adds: pods are replaced when what they read at their start has changed.
+func (p *Platform) deployed(ctx context.Context, s Service, ref string) (release.Spec, error) {
+	spec, err := p.spec(s, ref)
+	if err != nil {
+		return spec, err
+	}
+	hash, err := p.configHash(ctx, s.Namespace)
+	if err != nil {
+		return spec, err
+	}
+	annotations := map[string]any{"podAnnotations": map[string]any{"platformctl/config": hash}}
+	if s.Release == "postgresql" { // Bitnami's chart has them there
+		annotations = map[string]any{"primary": annotations}
+	}
+	maps.Copy(spec.Override, annotations)
+	return spec, nil
+}
+
+// volumesStep refuses, before any release is touched, a change of volumes that Kubernetes could not make.
+func (p *Platform) volumesStep(after ...*plan.Step) *plan.Step {
+	return &plan.Step{
+		Name: "volumes", After: after, Do: nothing,
+		Check: func(ctx context.Context) (string, error) {
+			helm, err := p.helm(ctx)
+			if err != nil {
+				return "", err
+			}
+			for _, s := range Services() {
+				spec, err := p.spec(s, unbuilt(s))
+				if err != nil {
+					return "", err
+				}
+				if err := helm.Possible(spec); err != nil {
+					return "", err
+				}
+			}
+			return "", nil
+		},
+	}
+}
+
+// unbuilt stands for an image where only the rest of a release counts; the servers' charts name images of their own.
+func unbuilt(s Service) string {
+	if s.Ours {
+		return "platformctl.local/" + s.Release + ":unbuilt"
+	}
+	return ""
+}
+
 // valuesStep looks, before anything is made, whether the charts take the values.
 func (p *Platform) valuesStep(after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "values", After: after, Do: nothing,
 		Check: func(context.Context) (string, error) {
 			for _, s := range Services() {
-				ref := ""
-				if s.Ours {
-					ref = "platformctl.local/" + s.Release + ":unbuilt" // its chart has no image of its own
-				}
-				spec, err := p.spec(s, ref)
+				spec, err := p.spec(s, unbuilt(s))
 				if err != nil {
 					return "", err
 				}
@@ -93,11 +140,18 @@ func (p *Platform) registry() (string, error) {
 
 // helm is the client for the running cluster's releases.
 func (p *Platform) helm(ctx context.Context) (*release.Client, error) {
-	raw, err := p.cluster.Kubeconfig(ctx)
-	if err != nil {
-		return nil, err
+	p.helmOnce.Lock()
+	defer p.helmOnce.Unlock()
+	if p.helmClient == nil {
+		raw, err := p.cluster.Kubeconfig(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if p.helmClient, err = release.New(raw, p.set.Chatter); err != nil {
+			return nil, err
+		}
 	}
-	return release.New(raw, p.set.Chatter)
+	return p.helmClient, nil
 }
 
 // releases are the newest revisions in the platform's namespaces, by name.
@@ -123,7 +177,7 @@ func (p *Platform) releaseStep(s Service, d *dish, after ...*plan.Step) *plan.St
 	return &plan.Step{
 		Name: "release/" + s.Release, After: after, Timeout: waitTimeout,
 		Check: func(ctx context.Context) (string, error) {
-			spec, err := p.spec(s, d.archive.Ref)
+			spec, err := p.deployed(ctx, s, d.archive.Ref)
 			if err != nil {
 				return "", err
 			}
@@ -137,7 +191,7 @@ func (p *Platform) releaseStep(s Service, d *dish, after ...*plan.Step) *plan.St
 			return why, nil
 		},
 		Do: func(ctx context.Context, note func(plan.Note)) error {
-			spec, err := p.spec(s, d.archive.Ref)
+			spec, err := p.deployed(ctx, s, d.archive.Ref)
 			if err != nil {
 				return err
 			}
@@ -173,7 +227,7 @@ func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (why s
 	case !ok:
 		return "it is not installed", nil
 	case !r.Holds(hash):
-		return fmt.Sprintf("revision %d is %s, and chart, values or image differ", r.Revision, r.Status), nil
+		return fmt.Sprintf("revision %d is %s, and chart, values, configuration or image differ", r.Revision, r.Status), nil
 	}
 	helm, err := p.helm(ctx)
 	if err != nil {

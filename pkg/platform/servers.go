@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
@@ -150,7 +151,11 @@ func (p *Platform) removeOrphans(ctx context.Context) error {
 		return fmt.Errorf("look for test servers that were left behind: %w", err)
 	}
 	for _, owner := range strings.Fields(string(out)) {
-		if _, err := os.Stat(filepath.Join("/proc", owner)); errors.Is(err, os.ErrNotExist) {
+		pid, err := strconv.Atoi(owner)
+		if err != nil {
+			continue // not a label of ours
+		}
+		if err := unix.Kill(pid, 0); errors.Is(err, unix.ESRCH) {
 			if err := p.removeContainers(ctx, owner); err != nil {
 				return err
 			}

@@ -98,20 +98,28 @@ func (p *Platform) Status(ctx context.Context) (Status, error) {
 
 // notReady tells what the running platform lacks, "" when it is ready.
 func (p *Platform) notReady(ctx context.Context) (why string, err error) {
+	if why, err := p.notRolledOut(ctx); err != nil || why != "" {
+		return why, err
+	}
+	return p.apiAnswers(ctx)
+}
+
+// notRolledOut names a workload that is not complete, "" when all are.
+func (p *Platform) notRolledOut(ctx context.Context) (why string, err error) {
 	for _, s := range Services() {
 		done, why, err := p.kube.Rollout(ctx, s.workload())
 		if err != nil || !done {
 			return s.workload().String() + ": " + why, err
 		}
 	}
-	return p.apiAnswers(ctx)
+	return "", nil
 }
 
 func (s Service) workload() kube.Workload {
 	return kube.Workload{Kind: s.Kind, Namespace: s.Namespace, Name: s.Workload}
 }
 
-// AwaitReady returns when the running platform is ready, noting what it waits for. Its deadline is ctx's.
+// AwaitReady returns when the running platform is ready, noting what it waits for. It gives up after some minutes.
 func (p *Platform) AwaitReady(ctx context.Context, on func(plan.Event)) error {
 	state, err := p.running(ctx)
 	if err != nil {
@@ -123,7 +131,7 @@ func (p *Platform) AwaitReady(ctx context.Context, on func(plan.Event)) error {
 		workloads = append(workloads, s.workload())
 	}
 	ready := &plan.Step{
-		Name: "ready", Check: p.notReady,
+		Name: "pods", Check: p.notRolledOut, Timeout: waitTimeout,
 		Do: func(ctx context.Context, note func(plan.Note)) error {
 			return p.kube.AwaitRollouts(ctx, workloads, func(t kube.Trouble) { note(waitingFor(t)) })
 		},

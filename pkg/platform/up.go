@@ -19,21 +19,30 @@ import (
 // Up brings the platform up, from wherever an earlier run left it, and returns the address of its API. What failed leaves
 // its evidence in a folder that the error names.
 func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err error) {
+	defer func() { err = errors.Join(err, p.lock.release()) }()
+	// What there is to do is decided under the lock: who had it before us may have done it all.
+	if holder, err := p.lock.take(); err != nil {
+		return "", err
+	} else if holder != "" {
+		if err := plan.Run(ctx, on, p.lock.step()); err != nil {
+			return "", err
+		}
+	}
 	goals, err := p.upSteps(ctx)
 	if err != nil {
 		return "", err
 	}
-	if err := p.change(ctx, on, goals...); err != nil {
+	if err := plan.Run(ctx, on, goals...); err != nil {
 		return "", p.withEvidence(ctx, err)
 	}
 	return address(p.port), nil
 }
 
-// upSteps are the steps of Up, in an order in which each comes after those it waits for:
+// upSteps are the steps of Up behind its lock, in an order in which each comes after those it waits for:
 //
-//	lock → host → port, values → image/node ┬→ cluster ┬→ kubeconfig
-//	                     │                  │          └→ namespaces → configmaps, secrets ┐
-//	                     └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api
+//	host → port, values → image/node ┬→ cluster ┬→ kubeconfig
+//	              │                  │          └→ namespaces → configmaps, secrets ┐
+//	              └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api
 func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	origin, err := p.origin(ctx)
 	if err != nil {
@@ -43,12 +52,8 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	locked := p.lock.step()
 	values := p.valuesStep()
 	fit := hostSteps(host.Requirements(p.machine(p.needsFor(ctx, origin))), p.set.Fix)
-	for _, s := range fit {
-		s.After = append(s.After, locked)
-	}
 	port := p.portStep(fit...)
 	var ref string
 	nodeImage := p.nodeImageStep(origin, &ref, append(fit, values)...)
@@ -56,6 +61,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
+	volumes := p.volumesStep(up)
 	goals := []*plan.Step{up}
 	if !p.set.NoKubeconfig {
 		goals = append(goals, p.contextStep(up))
@@ -65,7 +71,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 		d := dishes[s.Release]
 		cached := d.step(append(fit, values)...)
 		loaded := p.loadStep(d, cached, node)
-		releases = append(releases, p.releaseStep(s, d, loaded, configs, secrets))
+		releases = append(releases, p.releaseStep(s, d, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...)), nil
 }
@@ -121,7 +127,7 @@ func (p *Platform) apiAnswers(ctx context.Context) (why string, err error) {
 
 // needsFor is what this run wants of the machine: the more is there already, the less.
 func (p *Platform) needsFor(ctx context.Context, origin Origin) host.Needs {
-	if state, err := p.cluster.Inspect(ctx); err == nil && (state.Phase == cluster.Running || state.Phase == cluster.Stopped) {
+	if state, err := p.inspect(ctx); err == nil && (state.Phase == cluster.Running || state.Phase == cluster.Stopped) {
 		return host.Needs{}
 	}
 	needs := host.Needs{Packages: origin == Packages, Disk: host.DiskPulled, Memory: host.MemoryCluster}

@@ -2,15 +2,38 @@ package release
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"helm.sh/helm/v3/pkg/storage/driver"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"platformctl/pkg/fault"
 )
+
+// Possible is a usage error where the release's deployed revision could not become spec: a StatefulSet's volumes would change.
+// Apply refuses that too; Possible tells it before anything else is changed.
+func (c *Client) Possible(spec Spec) error {
+	manifest, err := Render(spec)
+	if err != nil {
+		return err
+	}
+	cfg, err := c.configuration(spec.Namespace)
+	if err != nil {
+		return err
+	}
+	last, err := cfg.Releases.Last(spec.Name)
+	if errors.Is(err, driver.ErrReleaseNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look up release %s: %w", spec.Name, err)
+	}
+	return refuseClaimChange(spec, last.Manifest, manifest)
+}
 
 // refuseClaimChange is a usage error if a StatefulSet of both manifests asks for other volumes than before. Kubernetes
 // would refuse the change too, but only in the middle of the upgrade, and without saying which field it was.
