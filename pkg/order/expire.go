@@ -8,9 +8,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const expireLimit = 500 // orders cancelled by one statement
+const (
+	expireLimit = 500 // orders cancelled by one statement
+	forgetLimit = 500 // idempotency keys forgotten by one statement
+	keyLife     = 24 * time.Hour
+)
 
-// Sweeper cancels orders whose hold has lapsed. Any number of them may run at once: the state decides, once.
+// Sweeper cancels orders whose hold has lapsed, and forgets old idempotency keys. Any number of them may run at once: the
+// state decides, once.
 type Sweeper struct {
 	Store   *Store
 	Waiters *Waiters
@@ -25,17 +30,10 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		for more := true; more && ctx.Err() == nil; {
-			var expired []int32
-			var err error
-			expired, more, err = s.Store.Expire(ctx, expireLimit)
-			if err != nil && ctx.Err() == nil {
-				s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
-			}
-			if len(expired) > 0 {
-				s.Waiters.Ended(expired)
-				s.Expired.Add(float64(len(expired)))
-				s.Log.InfoContext(ctx, "holds lapsed", "orders", expired)
-			}
+			more = s.expire(ctx)
+		}
+		for more := true; more && ctx.Err() == nil; {
+			more = s.forget(ctx)
 		}
 		select {
 		case <-ctx.Done():
@@ -43,6 +41,29 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		case <-ticker.C:
 		}
 	}
+}
+
+// expire cancels a batch of orders and tells whether there may be more.
+func (s *Sweeper) expire(ctx context.Context) (more bool) {
+	expired, more, err := s.Store.Expire(ctx, expireLimit)
+	if err != nil && ctx.Err() == nil {
+		s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+	}
+	if len(expired) > 0 {
+		s.Waiters.Ended(expired)
+		s.Expired.Add(float64(len(expired)))
+		s.Log.InfoContext(ctx, "holds lapsed", "orders", expired)
+	}
+	return more
+}
+
+// forget deletes a batch of keys and tells whether there may be more.
+func (s *Sweeper) forget(ctx context.Context) (more bool) {
+	n, err := s.Store.ForgetKeys(ctx, keyLife, forgetLimit)
+	if err != nil && ctx.Err() == nil {
+		s.Log.WarnContext(ctx, "old idempotency keys wait for the database", "error", err.Error())
+	}
+	return n == forgetLimit
 }
 
 // NewExpiredCounter registers the counter of lapsed holds.

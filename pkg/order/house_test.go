@@ -35,6 +35,7 @@ type service struct {
 	database        *rabbittest.Proxy
 	broker          *rabbittest.Proxy
 	store           *order.Store
+	intake          *order.Intake
 	relay           *outbox.Relay
 	settler         *order.Settler
 	sweeper         *order.Sweeper
@@ -66,12 +67,12 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	registry := prometheus.NewRegistry()
 	s.relay = outbox.New(t.Name(), pool, log)
 	s.store = &order.Store{DB: pool, Pod: "pod-1", Relay: s.relay.Name, Hold: o.hold}
-	intake := order.NewIntake(s.store, s.relay.Offer, registry, log)
+	s.intake = order.NewIntake(s.store, s.relay.Offer, registry, log)
 	waiters := &order.Waiters{}
 	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Log: log}
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
 	mux := http.NewServeMux()
-	(&order.API{Store: s.store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
+	(&order.API{Store: s.store, Intake: s.intake, Waiters: waiters, Log: log}).Routes(mux)
 	server := httptest.NewServer(mux)
 	s.url = server.URL
 
@@ -84,7 +85,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 			}
 		})
 	}
-	part(intake.Run)
+	part(s.intake.Run)
 	part(s.sweeper.Run)
 	if !o.noRelay {
 		s.broker = rabbittest.NewProxy(t, vhost)

@@ -57,6 +57,9 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	request, err := parseRequest(body)
+	if err == nil {
+		request.Key, err = idempotencyKey(r.Header)
+	}
 	if err != nil {
 		a.invalid(w, r, err)
 		return
@@ -68,7 +71,9 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) {
 		a.invalid(w, r, errors.New("the database refused the order's data"))
 	case err != nil:
 		a.unavailable(w, r, err)
-	case outcome.NoShow:
+	case outcome.KeyReused:
+		a.fail(w, r, http.StatusUnprocessableEntity, "idempotency_key_reused", "this Idempotency-Key was sent with another order")
+	case !outcome.Accepted && outcome.NoShow:
 		a.reply(w, r, http.StatusNotFound, struct {
 			Error string `json:"error"`
 		}{"show_not_found"})

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ type waiting struct {
 	request Request
 	since   time.Time
 	answer  chan answer // with room for one
+	twins   []*waiting  // others of the same batch with the same key: what is decided for this one answers them too
 }
 
 type answer struct {
@@ -82,7 +84,9 @@ func NewIntake(store *Store, offer func([]outbox.Event), registry prometheus.Reg
 		}),
 		orders: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "intake_orders_total", Help: "Orders by outcome."}, []string{"outcome"}),
 	}}
-	registry.MustRegister(in.metrics.batch, in.metrics.wait, in.metrics.orders)
+	registry.MustRegister(in.metrics.batch, in.metrics.wait, in.metrics.orders, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "intake_waiting_orders", Help: "Orders that wait for a batch.",
+	}, func() float64 { return float64(in.Waiting()) }))
 	for i := range in.queues {
 		in.queues[i] = make(chan *waiting, queueLength)
 	}
@@ -125,6 +129,15 @@ func (in *Intake) enqueue(w *waiting) error {
 	}
 }
 
+// Waiting is the number of orders that wait for a batch.
+func (in *Intake) Waiting() int {
+	n := 0
+	for _, q := range in.queues {
+		n += len(q)
+	}
+	return n
+}
+
 // Close lets no more orders in. Run then ends when those that are in are answered.
 func (in *Intake) Close() {
 	in.mu.Lock()
@@ -155,11 +168,21 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 	queue := in.queues[shard]
 	for first := range queue {
 		batch := make([]*waiting, 0, batchLimit)
+		keys := map[string]*waiting{}
+		taken := 0
 		for w, more := first, true; more; {
-			if w.ctx.Err() == nil { // else its client has gone
+			switch twin := keys[w.request.Key]; {
+			case w.ctx.Err() != nil: // its client has gone
+			case twin != nil:
+				twin.twins = append(twin.twins, w)
+			default:
 				batch = append(batch, w)
+				if w.request.Key != "" {
+					keys[w.request.Key] = w
+				}
 			}
-			if more = len(batch) < batchLimit; more {
+			taken++
+			if more = taken < batchLimit; more {
 				select {
 				case w, more = <-queue:
 				default:
@@ -244,7 +267,7 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 		switch {
 		case o.Accepted && o.Event.ID != 0:
 			events = append(events, o.Event)
-		case !o.Accepted:
+		case o.ID != requests[i].ID || !o.Accepted: // its key's order, or none
 			unused = append(unused, requests[i].ID)
 		}
 	}
@@ -261,6 +284,10 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 func (in *Intake) answer(w *waiting, a answer) {
 	outcome := "accepted"
 	switch {
+	case a.outcome.KeyReused:
+		outcome = "key_reused"
+	case a.outcome.Accepted && a.outcome.ID != w.request.ID:
+		outcome = "replayed"
 	case a.err != nil && postgres.IsDataError(a.err):
 		outcome = "invalid"
 	case a.err != nil:
@@ -273,6 +300,14 @@ func (in *Intake) answer(w *waiting, a answer) {
 	in.metrics.orders.WithLabelValues(outcome).Inc()
 	in.metrics.wait.Observe(time.Since(w.since).Seconds())
 	w.answer <- a
+	// The same order at the same moment gets the same answer, also where that is a refusal: within a batch seats only get fewer.
+	for _, twin := range w.twins {
+		same := a
+		if !bytes.Equal(twin.request.fingerprint(), w.request.fingerprint()) {
+			same = answer{outcome: Outcome{KeyReused: true}}
+		}
+		in.answer(twin, same)
+	}
 }
 
 // ids hands out order ids from blocks of the sequence.

@@ -163,6 +163,7 @@ func TestRolesOfLeastPrivilege(t *testing.T) {
 		"order_api": {
 			`INSERT INTO orders (user_id, show_id, quantity) VALUES ('u', 1, 1)`, // only by accept_orders
 			`INSERT INTO inventory_reservations (show_id, order_id, quantity) VALUES (1, 1, 1)`,
+			`INSERT INTO order_keys (key, order_id, request_hash) VALUES ('k', 1, '')`,
 			`UPDATE show_seats SET held = 0`,
 			`UPDATE shows SET capacity = 1`,
 			`UPDATE orders SET quantity = 1`,
@@ -178,6 +179,8 @@ func TestRolesOfLeastPrivilege(t *testing.T) {
 			`UPDATE payments SET status = 'SUCCEEDED'`,
 			`DELETE FROM payments`,
 			`SELECT accept_orders('{}', '{}', '{}', '{}', '{}', '1 s', '', '1 s', '', false)`,
+			`SELECT accept_orders('{}', '{}', '{}', '{}', '{}', '{}', '{}', '1 s', '', '1 s', '', false)`,
+			`SELECT * FROM order_keys`,
 			`DROP TABLE payments`,
 		},
 	} {

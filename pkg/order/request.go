@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"strconv"
+	"strings"
 
 	"platformctl/pkg/contract"
 )
@@ -45,6 +47,23 @@ func parseRequest(body []byte) (Request, error) {
 		return Request{}, err
 	}
 	return r, nil
+}
+
+// maxKey is the length of the longest idempotency key.
+const maxKey = 255
+
+// idempotencyKey is a request's key, or "" where it has none. The error is a sentence for who sent it.
+func idempotencyKey(header http.Header) (string, error) {
+	values := header.Values("Idempotency-Key")
+	if len(values) == 0 {
+		return "", nil
+	}
+	key := values[0]
+	printable := func(c rune) bool { return c >= ' ' && c <= '~' }
+	if len(values) > 1 || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !printable(c) }) {
+		return "", fmt.Errorf("Idempotency-Key must be one value of 1 to %d printable ASCII characters", maxKey)
+	}
+	return key, nil
 }
 
 // sentence says what is wrong with a body that is no object.

@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -31,12 +32,20 @@ type Request struct {
 	Show      int32
 	Quantity  int32
 	CreatedAt time.Time
+	Key       string // its idempotency key, or ""
+}
+
+// fingerprint tells requests apart by what they order.
+func (r Request) fingerprint() []byte {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %d %s", r.Show, r.Quantity, []byte(r.User)))
+	return sum[:]
 }
 
 // Outcome is what became of a Request.
 type Outcome struct {
-	ID        int32 // the order's
+	ID        int32 // the order's; not the request's where its key had been answered by an earlier order
 	Accepted  bool
+	KeyReused bool         // its key stands for another request
 	NoShow    bool         // there is no such show
 	Available int32        // the seats left
 	Event     outbox.Event // of an accepted one: to hand to the relay
@@ -57,31 +66,42 @@ func (s *Store) ReserveIDs(ctx context.Context, n int) ([]int32, error) {
 	return ids, nil
 }
 
-const acceptOrders = `SELECT accepted, available, event_id FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`
+const acceptOrders = `
+SELECT accepted, order_id, available, event_id, key_reused FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 
 // Accept decides a batch in the order it came, stores what was accepted and answers for each. repeated says that an earlier
-// call with this very batch may have committed.
+// call with this very batch may have committed. No key may come twice in a batch.
 func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]Outcome, error) {
 	n := len(batch)
 	ids, users, shows, quantities, payloads := make([]int32, n), make([]string, n), make([]int32, n), make([]int32, n), make([][]byte, n)
+	keys, hashes := []*string{}, [][]byte{} // empty where no order has a key
 	for i, r := range batch {
+		if r.Key != "" {
+			if len(keys) == 0 {
+				keys, hashes = make([]*string, n), make([][]byte, n)
+			}
+			keys[i], hashes[i] = &r.Key, r.fingerprint()
+		}
 		ids[i], users[i], shows[i], quantities[i] = r.ID, r.User.Text(), r.Show, r.Quantity
 		payloads[i] = contract.OrderCreated{
 			MessageID: messageID(r.ID), CreatedAt: r.CreatedAt, OrderID: r.ID, UserID: r.User, ShowID: r.Show, Quantity: r.Quantity,
 			Status: string(Pending), ExpiresAt: r.CreatedAt.Add(s.Hold),
 		}.Encode()
 	}
-	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
+	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, keys, hashes, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
 	if err != nil {
 		return nil, fmt.Errorf("accept %d orders: %w", n, err)
 	}
 	outcomes := make([]Outcome, 0, n)
-	var accepted bool
-	var available *int32
+	var accepted, reused bool
+	var id, available *int32
 	var event *int64
-	_, err = pgx.ForEachRow(rows, []any{&accepted, &available, &event}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&accepted, &id, &available, &event, &reused}, func() error {
 		r := batch[len(outcomes)]
-		o := Outcome{ID: r.ID, Accepted: accepted, NoShow: available == nil}
+		o := Outcome{ID: r.ID, Accepted: accepted, KeyReused: reused, NoShow: available == nil}
+		if id != nil {
+			o.ID = *id
+		}
 		if available != nil {
 			o.Available = *available
 		}
@@ -203,4 +223,17 @@ func (s *Store) Expire(ctx context.Context, limit int) (expired []int32, more bo
 		return nil, false, fmt.Errorf("expire %d holds: %w", len(reservations), err)
 	}
 	return expired, len(reservations) == limit, nil
+}
+
+const forgetKeys = `
+DELETE FROM order_keys WHERE key = ANY(ARRAY(
+	SELECT key FROM order_keys WHERE created_at < now() - $1::interval ORDER BY created_at LIMIT $2))`
+
+// ForgetKeys deletes at most limit idempotency keys that are older than age, and returns how many it deleted.
+func (s *Store) ForgetKeys(ctx context.Context, age time.Duration, limit int) (int, error) {
+	tag, err := s.DB.Exec(ctx, forgetKeys, age, limit)
+	if err != nil {
+		return 0, fmt.Errorf("forget old idempotency keys: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
 }
