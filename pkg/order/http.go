@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"platformctl/pkg/postgres"
@@ -19,6 +21,8 @@ const (
 	bodyLimit   = 64 << 10
 	readTimeout = 2 * time.Second // of the database, for a GET
 	longestWait = 30 * time.Second
+	// A page of orders.
+	defaultPage, longestPage = 50, 500
 	// askAgain is how often a waiting request looks by itself: another replica may have ended the order.
 	askAgain   = 250 * time.Millisecond
 	retryAfter = "1" // seconds
@@ -35,12 +39,13 @@ type API struct {
 // Routes adds the API's routes.
 func (a *API) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /orders", a.create)
+	mux.HandleFunc("GET /orders", a.list)
 	mux.HandleFunc("GET /orders/{id}", a.show)
 	mux.HandleFunc("GET /shows", a.shows)
-	for path, allowed := range map[string]string{"/orders": "POST", "/orders/{id}": "GET", "/shows": "GET"} {
+	for path, allowed := range map[string]string{"/orders": "GET, POST", "/orders/{id}": "GET", "/shows": "GET"} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allowed)
-			a.fail(w, r, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", r.URL.Path, allowed))
+			a.fail(w, r, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", r.URL.Path, strings.ReplaceAll(allowed, ", ", " and ")))
 		})
 	}
 }
@@ -88,6 +93,49 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) {
 			OrderID int32  `json:"orderId"`
 		}{"accepted", outcome.ID})
 	}
+}
+
+func (a *API) list(w http.ResponseWriter, r *http.Request) {
+	query := r.URL.Query()
+	limit, err := parameter(query, "limit", defaultPage, longestPage)
+	if err != nil {
+		a.invalid(w, r, err)
+		return
+	}
+	before, err := parameter(query, "before", math.MaxInt64, math.MaxInt64)
+	if err != nil {
+		a.invalid(w, r, err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
+	defer cancel()
+	orders, err := a.Store.Orders(ctx, before, int(limit)+1) // one more tells whether there is a next page
+	if err != nil {
+		a.unavailable(w, r, err)
+		return
+	}
+	page := struct {
+		Orders []View  `json:"orders"`
+		Next   *string `json:"next"` // what to send as before; null on the last page
+	}{Orders: orders}
+	if len(orders) > int(limit) {
+		page.Orders = orders[:limit]
+		page.Next = new(fmt.Sprint(page.Orders[limit-1].OrderID))
+	}
+	a.reply(w, r, http.StatusOK, page)
+}
+
+// parameter is a number from a query, from 1 to most.
+func parameter(query url.Values, name string, without, most int64) (int64, error) {
+	text := query.Get(name)
+	if text == "" {
+		return without, nil
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || n < 1 || n > most {
+		return 0, fmt.Errorf("%s must be an integer from 1 to %d, not %q", name, most, text)
+	}
+	return n, nil
 }
 
 func (a *API) show(w http.ResponseWriter, r *http.Request) {

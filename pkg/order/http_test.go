@@ -104,7 +104,9 @@ func TestGet(t *testing.T) {
 		"/orders/1?wait=2":    `400 {"error":"invalid_request","message":"wait must be a duration from 0s to 30s, such as 2s, not \"2\""}`,
 		"/orders/1?wait=-1s":  `400 {"error":"invalid_request","message":"wait must be a duration from 0s to 30s, such as 2s, not \"-1s\""}`,
 		"/orders/1?wait=100h": `400 {"error":"invalid_request","message":"wait must be a duration from 0s to 30s, such as 2s, not \"100h\""}`,
-		"/orders":             `405 {"error":"method_not_allowed","message":"/orders takes POST"}`,
+		"/orders?limit=0":     `400 {"error":"invalid_request","message":"limit must be an integer from 1 to 500, not \"0\""}`,
+		"/orders?limit=501":   `400 {"error":"invalid_request","message":"limit must be an integer from 1 to 500, not \"501\""}`,
+		"/orders?before=x":    `400 {"error":"invalid_request","message":"before must be an integer from 1 to 9223372036854775807, not \"x\""}`,
 	} {
 		if a := s.get(t, path); a.String() != want {
 			t.Errorf("%s\ngot  %s\nwant %s", path, a, want)
@@ -128,6 +130,69 @@ func TestGet(t *testing.T) {
 		"3 Standup Night at Comedy Cellar, 120: free 120, held 0, sold 0",
 	}, lines); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// Each order is listed once, the newest first, however the pages are cut and whatever comes meanwhile.
+func TestListOrders(t *testing.T) {
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	page := func(path string) (views []order.View, next *string) {
+		t.Helper()
+		var body struct {
+			Orders []order.View
+			Next   *string
+		}
+		if a := s.get(t, path); a.code != http.StatusOK || json.Unmarshal([]byte(a.body), &body) != nil {
+			t.Fatalf("%s", a)
+		}
+		return body.Orders, body.Next
+	}
+	if a := s.get(t, "/orders"); a.String() != `200 {"orders":[],"next":null}` {
+		t.Errorf("%s", a)
+	}
+	for range 60 {
+		s.post(t, like).accepted(t)
+	}
+	if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO payments (order_id, user_id, amount, status, message_id) VALUES (7, '1', 50, 'SUCCEEDED', 'm')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.Settle(t.Context(), []int32{7}, []int32{7}); err != nil {
+		t.Fatal(err)
+	}
+	if views, next := page("/orders"); len(views) != 50 || views[0].OrderID != 60 || next == nil || *next != "11" {
+		t.Errorf("%d orders, next %v", len(views), next)
+	}
+	for _, limit := range []int{1, 7, 60, 500} {
+		var ids, want []int32
+		for id := int32(60); id > 0; id-- {
+			want = append(want, id)
+		}
+		for cursor := ""; ; {
+			views, next := page(fmt.Sprintf("/orders?limit=%d%s", limit, cursor))
+			for _, v := range views {
+				ids = append(ids, v.OrderID)
+				var alone order.View
+				if a := s.get(t, fmt.Sprint("/orders/", v.OrderID)); json.Unmarshal([]byte(a.body), &alone) != nil || cmp.Diff(alone, v) != "" {
+					t.Errorf("listed otherwise than alone: %s", cmp.Diff(alone, v))
+				}
+			}
+			if next == nil {
+				break
+			}
+			if len(views) != limit {
+				t.Errorf("a page of %d with %d orders", limit, len(views))
+			}
+			cursor = "&before=" + *next
+		}
+		if diff := cmp.Diff(want, ids); diff != "" {
+			t.Errorf("pages of %d: %s", limit, diff)
+		}
+	}
+	// What comes while somebody reads is newer than what is read next.
+	_, next := page("/orders?limit=30")
+	s.post(t, like).accepted(t)
+	if views, _ := page("/orders?limit=30&before=" + *next); len(views) != 30 || views[0].OrderID != 30 {
+		t.Errorf("%d orders from %d", len(views), views[0].OrderID)
 	}
 }
 

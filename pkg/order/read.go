@@ -38,11 +38,40 @@ func (s *Store) Order(ctx context.Context, id int32) (View, error) {
 	if err != nil {
 		return View{}, fmt.Errorf("read order %d: %w", id, err)
 	}
+	return v.utc(), nil
+}
+
+func (v View) utc() View {
 	v.CreatedAt = v.CreatedAt.UTC()
 	if v.EndedAt != nil {
-		*v.EndedAt = v.EndedAt.UTC()
+		ended := v.EndedAt.UTC()
+		v.EndedAt = &ended
 	}
-	return v, nil
+	return v
+}
+
+// A page is a short walk down the primary key, and a look-up a payment: LATERAL with its limit keeps the planner from joining
+// the whole of both tables.
+const pageOfOrders = `
+SELECT o.id, o.show_id, o.quantity, o.status, p.status, p.amount, o.created_at, o.ended_at
+FROM (SELECT * FROM orders WHERE id < $1::int8 ORDER BY id DESC LIMIT $2) o
+LEFT JOIN LATERAL (SELECT status, amount FROM payments WHERE order_id = o.id LIMIT 1) p ON true
+ORDER BY o.id DESC`
+
+// Orders reads at most limit orders whose ids are below before, the newest first.
+func (s *Store) Orders(ctx context.Context, before int64, limit int) ([]View, error) {
+	rows, err := s.DB.Query(ctx, pageOfOrders, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read a page of orders: %w", err)
+	}
+	views, err := pgx.CollectRows(rows, pgx.RowToStructByPos[View])
+	if err != nil {
+		return nil, fmt.Errorf("read a page of orders: %w", err)
+	}
+	for i, v := range views {
+		views[i] = v.utc()
+	}
+	return views, nil
 }
 
 // Show is a show with its seats: free + held + sold = capacity.
