@@ -64,6 +64,9 @@ func TestWrongCalls(t *testing.T) {
 		{"logs order --since -5m", "less than nothing", "--since 10m"},
 		{"logs order -f --previous", "exclude each other", "one of"},
 		{"psql TABLE shows", `got "TABLE"`, `psql -c "SELECT 1"`},
+		{"verify all", `takes no arguments, and got "all"`, "verify --help"},
+		{"verify -o xml", `-o "xml" is neither table nor json`, "-o table|json"},
+		{"verify --quiet-time -1s", "less than nothing", "--quiet-time 10s"},
 		{"servers", "servers wants a command after --", "servers -- go test"},
 		{"servers go test", "servers wants a command after --", "servers -- go test"},
 		{"images rm", `images has no command "rm"`, "images ls"},
@@ -90,7 +93,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help status", "help servers", "help images"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help status", "help servers", "help images"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -351,7 +354,7 @@ func TestOrderAndShows(t *testing.T) {
 		t.Errorf("not JSON: %s", r.out)
 	}
 	f.err = fault.Unfit("platformctl up", "the platform is not running: cluster platform is absent")
-	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "kubeconfig"} {
+	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "verify", "kubeconfig"} {
 		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   bin/platformctl up\n") || r.out != "" {
 			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.out, r.err)
 		}
