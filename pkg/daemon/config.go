@@ -39,14 +39,27 @@ func (d Database) URL() string {
 
 // Broker says where the broker is, and what the exchanges there are called.
 type Broker struct {
-	Host        string `env:"RABBITMQ_HOST" envDefault:"localhost"`
-	Port        uint16 `env:"RABBITMQ_PORT" envDefault:"5672"`
-	User        string `env:"RABBITMQ_USERNAME,notEmpty"`
-	Password    string `env:"RABBITMQ_PASSWORD,notEmpty"`
-	VHost       string `env:"RABBITMQ_VHOST" envDefault:"/"`
-	Events      string `env:"RABBITMQ_EXCHANGE_EVENTS" envDefault:"events.topic"`
-	DeadLetters string `env:"RABBITMQ_EXCHANGE_DLX" envDefault:"dlx.direct"`
-	Prefetch    uint16 `env:"RABBITMQ_PREFETCH" envDefault:"500"`
+	Host        string   `env:"RABBITMQ_HOST" envDefault:"localhost"`
+	Port        uint16   `env:"RABBITMQ_PORT" envDefault:"5672"`
+	User        string   `env:"RABBITMQ_USERNAME,notEmpty"`
+	Password    string   `env:"RABBITMQ_PASSWORD,notEmpty"`
+	VHost       string   `env:"RABBITMQ_VHOST" envDefault:"/"`
+	Events      string   `env:"RABBITMQ_EXCHANGE_EVENTS" envDefault:"events.topic"`
+	DeadLetters string   `env:"RABBITMQ_EXCHANGE_DLX" envDefault:"dlx.direct"`
+	Prefetch    Prefetch `env:"RABBITMQ_PREFETCH" envDefault:"500"`
+}
+
+// Prefetch is how many messages the broker may send ahead: 1 to 65535. To AMQP 0 would mean without limit.
+type Prefetch uint16
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Prefetch) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("%q is not a number from 1 to 65535", text)
+	}
+	*p = Prefetch(n)
+	return nil
 }
 
 // URL is the broker's address.

@@ -26,7 +26,7 @@ func TestLoadTellsAllFaultsAtOnce(t *testing.T) {
 	var base daemon.Base
 	var database daemon.Database
 	var broker daemon.Broker
-	err := daemon.Load([]string{"LOG_LEVEL=loud", "DB_PORT=x", "RABBITMQ_PREFETCH=-1", "RABBITMQ_USERNAME=u", "PGUSER="}, &base, &database, &broker)
+	err := daemon.Load([]string{"LOG_LEVEL=loud", "DB_PORT=x", "RABBITMQ_PREFETCH=0", "RABBITMQ_USERNAME=u", "PGUSER="}, &base, &database, &broker)
 	if err == nil {
 		t.Fatal("no error")
 	}

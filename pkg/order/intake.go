@@ -173,6 +173,8 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 		for w, more := first, true; more; {
 			switch twin := keys[w.request.Key]; {
 			case w.ctx.Err() != nil: // its client has gone
+			case time.Since(w.since) > batchDeadline: // it waited behind a database that was away
+				in.answer(w, answer{err: ErrUnavailable})
 			case twin != nil:
 				twin.twins = append(twin.twins, w)
 			default:

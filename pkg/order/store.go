@@ -134,7 +134,7 @@ WITH settled AS (
 	WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id, status
 ), reservations AS (
 	UPDATE inventory_reservations SET status = CASE WHEN order_id = ANY($2::int4[]) THEN 'COMMITTED' ELSE 'RELEASED' END
-	WHERE order_id = ANY($1::int4[]) AND status = 'RESERVED'
+	WHERE order_id = ANY(ARRAY(SELECT id FROM settled)) AND status = 'RESERVED' -- an order that had ended keeps what it has
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT id, lower(status), $3 FROM settled
 )
@@ -190,7 +190,8 @@ const expireOrders = `
 WITH lapsed AS (
 	UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id
 ), reservations AS (
-	UPDATE inventory_reservations SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED'
+	UPDATE inventory_reservations r SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED'
+		AND NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status = 'CONFIRMED')
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT id, 'expired', $3 FROM lapsed
 )
