@@ -40,7 +40,7 @@ func cleanupAndAgain(s *scenario) {
 	s.step("two up at once both come through: the second waits and says for whom", func(s *scenario) {
 		first := s.starts(binary, "up")
 		s.until(10*time.Second, func() string {
-			if !strings.Contains(first.said.String(), "lock") {
+			if !strings.Contains(first.said.String(), "values") {
 				return "the first has not begun: " + first.said.String()
 			}
 			return ""
@@ -63,6 +63,22 @@ func cleanupAndAgain(s *scenario) {
 			s.t.Errorf("order 1 ended %s", o.Status)
 		}
 		s.foreignContextStands()
+	})
+	s.step("a cleanup that is killed half-way: up waits for what is still being deleted, and makes it anew", func(s *scenario) {
+		p := s.starts(binary, "cleanup", "-y")
+		s.until(time.Minute, func() string {
+			phase := s.kubectl("get", "namespace", "database", "-o", "jsonpath={.status.phase}")
+			if phase.stdout != "Terminating" {
+				return "namespace database is " + phase.both
+			}
+			return ""
+		})
+		if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+			s.t.Fatal(err)
+		}
+		s.awaits(p, 10*time.Second)
+		s.platformctl("up").ends(0)
+		s.ended(s.places(1, 1))
 	})
 }
 
