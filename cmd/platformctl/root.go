@@ -56,7 +56,7 @@ can offer. It says what it does and what it waits for.`,
 	root.AddGroup(&cobra.Group{ID: run, Title: "The platform:"}, &cobra.Group{ID: use, Title: "At work:"}, &cobra.Group{ID: other, Title: "Besides:"})
 	for group, commands := range map[string][]*cobra.Command{
 		run:   {newUp(e), newStatus(e), newCleanup(e), newDown(e), newDoctor(e)},
-		use:   {newOrder(e), newShows(e), newLogs(e), newPsql(e), newVerify(e), newKubeconfig(e)},
+		use:   {newOrder(e), newShows(e), newLogs(e), newPsql(e), newVerify(e), newBench(e), newKubeconfig(e)},
 		other: {newImages(e), newVersion(e), newServers(e)},
 	} {
 		for _, c := range commands {
@@ -187,6 +187,8 @@ func takes(kind string) string {
 	switch kind {
 	case "int", "int64", "count":
 		return "a whole number"
+	case "float64":
+		return "a number"
 	case "duration":
 		return "a time span such as 30s or 5m"
 	case "bool":

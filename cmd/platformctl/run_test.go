@@ -67,6 +67,16 @@ func TestWrongCalls(t *testing.T) {
 		{"verify all", `takes no arguments, and got "all"`, "verify --help"},
 		{"verify -o xml", `-o "xml" is neither table nor json`, "-o table|json"},
 		{"verify --quiet-time -1s", "less than nothing", "--quiet-time 10s"},
+		{"bench now", `takes no arguments, and got "now"`, "bench --help"},
+		{"bench --clients 0", "a number from 1 to 20000, not 0", "--clients 64"},
+		{"bench --rate -1", "not -1", "--rate 500"},
+		{"bench --rate NaN", "not NaN", "--rate 500"},
+		{"bench --rate many", `--rate takes a number, not "many"`, "bench --help"},
+		{"bench --duration 0s", "at most 1h00m", "--duration 10s"},
+		{"bench --duration 24h", "at most 1h00m", "--duration 10s"},
+		{"bench --orders -1", "less than nothing", "--orders 1000"},
+		{"bench --show rock", `not "rock"`, "shows"},
+		{"bench --qty 0", `not "0"`, "--qty 1"},
 		{"servers", "servers wants a command after --", "servers -- go test"},
 		{"servers go test", "servers wants a command after --", "servers -- go test"},
 		{"images rm", `images has no command "rm"`, "images ls"},
@@ -93,7 +103,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help status", "help servers", "help images"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -354,7 +364,7 @@ func TestOrderAndShows(t *testing.T) {
 		t.Errorf("not JSON: %s", r.out)
 	}
 	f.err = fault.Unfit("platformctl up", "the platform is not running: cluster platform is absent")
-	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "verify", "kubeconfig"} {
+	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "verify", "bench", "kubeconfig"} {
 		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   bin/platformctl up\n") || r.out != "" {
 			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.out, r.err)
 		}

@@ -13,6 +13,7 @@ import (
 type Pod struct {
 	Namespace string    `json:"namespace"`
 	Name      string    `json:"name"`
+	UID       string    `json:"uid"`   // also in the name of the cgroup that its processes are in
 	Phase     string    `json:"phase"` // Pending, Running, Succeeded, Failed, Unknown; Terminating while it is being deleted
 	Ready     bool      `json:"ready"`
 	Up        int       `json:"up"`                // containers that are ready
@@ -52,7 +53,7 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]Pod, e
 
 func summary(pod *corev1.Pod, events []corev1.Event) Pod {
 	p := Pod{
-		Namespace: pod.Namespace, Name: pod.Name, Phase: string(pod.Status.Phase), Ready: podReady(pod),
+		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Phase: string(pod.Status.Phase), Ready: podReady(pod),
 		Of: len(pod.Spec.Containers), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
 	}
 	if pod.DeletionTimestamp != nil {

@@ -1,0 +1,283 @@
+package proof
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Load is orders to place at the API, all alike.
+type Load struct {
+	Address  string // host:port, on loopback
+	Show     int64
+	Quantity int64
+	Clients  int           // connections, which are kept
+	Rate     float64       // orders a second, whatever the answers take; 0: each client orders again when it has its answer
+	Duration time.Duration // orders are begun for this long
+	Orders   int64         // at most so many are begun; 0 is no bound
+}
+
+// Answers is how the API took a load. Latencies are from when an order was due (with a rate) or sent (without one) to its
+// answer: what a client could not send in time because others were not answered counts, too.
+type Answers struct {
+	Sent     int64            `json:"sent"`
+	Took     time.Duration    `json:"tookNanoseconds"` // from the first order to the last answer
+	Statuses map[int]int64    `json:"statuses"`
+	Failures map[string]int64 `json:"failures,omitempty"` // no answer, by reason; whether the order was taken is not known
+	Accepted Latency          `json:"accepted"`           // of the 202s
+	Others   Latency          `json:"others"`             // of all other answers
+}
+
+// PerSecond is the accepted orders a second.
+func (a Answers) PerSecond() float64 { return rate(a.Accepted.Count, a.Took) }
+
+func rate(n int64, took time.Duration) float64 {
+	if took <= 0 {
+		return 0
+	}
+	return float64(n) / took.Seconds()
+}
+
+// Latency is a distribution, exact.
+type Latency struct {
+	Count int64   `json:"count"`
+	P50   float64 `json:"p50Milliseconds"`
+	P99   float64 `json:"p99Milliseconds"`
+	P999  float64 `json:"p999Milliseconds"`
+	Max   float64 `json:"maxMilliseconds"`
+}
+
+const (
+	answerTimeout = 10 * time.Second
+	answerLimit   = 1 << 20
+)
+
+// Run places the orders and returns when the last is answered. A client that gets 503 waits as long as the answer says, if
+// there is no rate to keep. The error is that of a load that cannot be, or ctx's.
+func (l Load) Run(ctx context.Context) (Answers, error) {
+	host, _, err := net.SplitHostPort(l.Address)
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+		return Answers{}, fmt.Errorf("put load on %s: it is no address on loopback", l.Address)
+	}
+	body := fmt.Sprintf(`{"userId":"bench","showId":%d,"quantity":%d}`, l.Show, l.Quantity)
+	request := fmt.Appendf(nil, "POST /orders HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", l.Address, len(body), body)
+	clients := make([]*client, l.Clients)
+	began := time.Now()
+	next := l.turns(began)
+	var all sync.WaitGroup
+	for i := range clients {
+		clients[i] = &client{address: l.Address, request: request, obeys: l.Rate == 0, statuses: map[int]int64{}, failures: map[string]int64{}}
+		all.Go(func() { clients[i].run(ctx, next) })
+	}
+	all.Wait()
+	if ctx.Err() != nil {
+		return Answers{}, context.Cause(ctx)
+	}
+	return sum(clients, time.Since(began)), nil
+}
+
+// turns tells a client when its next order is due, or that there are no more.
+func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
+	var taken atomic.Int64
+	end := began.Add(l.Duration)
+	return func() (time.Time, bool) {
+		n := taken.Add(1)
+		due := time.Now()
+		if l.Rate > 0 {
+			due = began.Add(time.Duration(float64(n-1) / l.Rate * float64(time.Second)))
+		}
+		return due, due.Before(end) && (l.Orders == 0 || n <= l.Orders)
+	}
+}
+
+// client is one connection. HTTP by hand costs a third of what net/http does, on a machine that the services share.
+type client struct {
+	address string
+	request []byte
+	obeys   bool
+
+	conn     net.Conn
+	in       *bufio.Reader
+	sent     int64
+	statuses map[int]int64
+	failures map[string]int64
+	accepted []uint32 // microseconds
+	others   []uint32
+}
+
+func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
+	defer c.hangUp()
+	for ctx.Err() == nil {
+		due, ok := next()
+		if !ok || !wait(ctx, time.Until(due)) {
+			return
+		}
+		c.sent++
+		status, retry, err := c.order(ctx)
+		if err != nil {
+			c.hangUp()
+			c.failures[reason(err)]++
+			if !wait(ctx, 10*time.Millisecond) { // nobody listens, for now
+				return
+			}
+			continue
+		}
+		took := uint32(min(time.Since(due).Microseconds(), 1<<31))
+		c.statuses[status]++
+		if status == http.StatusAccepted {
+			c.accepted = append(c.accepted, took)
+			continue
+		}
+		c.others = append(c.others, took)
+		if c.obeys && !wait(ctx, retry) {
+			return
+		}
+	}
+}
+
+// order sends one order and reads its answer.
+func (c *client) order(ctx context.Context) (status int, retry time.Duration, err error) {
+	if c.conn == nil {
+		c.conn, err = (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", c.address)
+		if err != nil {
+			return 0, 0, err
+		}
+		c.in = bufio.NewReaderSize(c.conn, 4<<10)
+	}
+	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.conn.Write(c.request); err != nil {
+		return 0, 0, err
+	}
+	status, retry, length, last, err := readHead(c.in)
+	if err != nil {
+		return 0, 0, err
+	}
+	if _, err := c.in.Discard(length); err != nil {
+		return 0, 0, err
+	}
+	if last {
+		c.hangUp()
+	}
+	return status, retry, nil
+}
+
+func (c *client) hangUp() {
+	if c.conn != nil {
+		_ = c.conn.Close() // nothing more is expected of it
+		c.conn = nil
+	}
+}
+
+// readHead reads an answer up to its body. last says that the connection ends after it.
+func readHead(in *bufio.Reader) (status int, retry time.Duration, length int, last bool, err error) {
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return 0, 0, 0, false, err
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return 0, 0, 0, false, errors.New("no HTTP/1.1 answer")
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, 0, false, errors.New("no HTTP/1.1 answer")
+	}
+	length = -1
+	for {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return 0, 0, 0, false, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimSpace(value)
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return 0, 0, 0, false, errors.New("an answer with a bad Content-Length")
+			}
+		case bytes.EqualFold(name, []byte("Connection")):
+			last = bytes.EqualFold(value, []byte("close"))
+		case bytes.EqualFold(name, []byte("Retry-After")):
+			if seconds, err := strconv.Atoi(string(value)); err == nil {
+				retry = time.Duration(seconds) * time.Second
+			}
+		}
+	}
+	if length < 0 || length > answerLimit {
+		return 0, 0, 0, false, errors.New("an answer without Content-Length, or a huge one")
+	}
+	return status, retry, length, last, nil
+}
+
+// reason is an error without what differs from one connection to the next.
+func reason(err error) string {
+	var op *net.OpError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed"
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in " + answerTimeout.String()
+	case errors.As(err, &op):
+		return op.Op + ": " + op.Err.Error()
+	}
+	return err.Error()
+}
+
+// wait returns false when ctx ends before d is over.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func sum(clients []*client, took time.Duration) Answers {
+	a := Answers{Took: took, Statuses: map[int]int64{}, Failures: map[string]int64{}}
+	var accepted, others []uint32
+	for _, c := range clients {
+		a.Sent += c.sent
+		for status, n := range c.statuses {
+			a.Statuses[status] += n
+		}
+		for why, n := range c.failures {
+			a.Failures[why] += n
+		}
+		accepted, others = append(accepted, c.accepted...), append(others, c.others...)
+	}
+	a.Accepted, a.Others = latency(accepted), latency(others)
+	return a
+}
+
+func latency(micros []uint32) Latency {
+	if len(micros) == 0 {
+		return Latency{}
+	}
+	slices.Sort(micros)
+	at := func(part float64) float64 {
+		i := int(part * float64(len(micros)))
+		return float64(micros[min(i, len(micros)-1)]) / 1000
+	}
+	return Latency{Count: int64(len(micros)), P50: at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1)}
+}

@@ -1,0 +1,156 @@
+package proof
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// shop answers orders as it is told to, by their number from 1.
+func shop(t *testing.T, answer func(n int64, w http.ResponseWriter)) (address string, orders *atomic.Int64) {
+	t.Helper()
+	orders = new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || r.Method != "POST" || r.URL.Path != "/orders" || r.Header.Get("Content-Type") != "application/json" || string(body) != `{"userId":"bench","showId":7,"quantity":2}` {
+			t.Errorf("%s %s %s %v", r.Method, r.URL, body, err)
+		}
+		answer(orders.Add(1), w)
+	}))
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://"), orders
+}
+
+func TestAnswersAreCounted(t *testing.T) {
+	address, orders := shop(t, func(n int64, w http.ResponseWriter) {
+		switch {
+		case n%10 == 0:
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusConflict)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+		}
+		if _, err := io.WriteString(w, `{"status":"accepted"}`); err != nil {
+			t.Error(err)
+		}
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 4, Duration: time.Minute, Orders: 100}.Run(t.Context())
+	if err != nil || a.Sent != 100 || orders.Load() != 100 || a.Statuses[202] != 90 || a.Statuses[409] != 10 || a.Accepted.Count != 90 || a.Others.Count != 10 || len(a.Failures) > 0 {
+		t.Errorf("%+v %v", a, err)
+	}
+	if l := a.Accepted; l.P50 <= 0 || l.P99 < l.P50 || l.P999 < l.P99 || l.Max < l.P999 || a.PerSecond() <= 0 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// An answer that takes long makes the orders behind it late, and that counts.
+func TestWhatIsDueCountsFromThen(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	address, _ := shop(t, func(n int64, w http.ResponseWriter) {
+		if n == 1 {
+			time.Sleep(stall) // the answer's own time is what is measured
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 1, Rate: 1000, Duration: 300 * time.Millisecond, Orders: 100}.Run(t.Context())
+	if err != nil || a.Sent != 100 {
+		t.Fatalf("%+v %v", a, err)
+	}
+	if a.Accepted.P50 < 100 || a.Accepted.Max < 200 {
+		t.Errorf("the late ones do not count: %+v", a.Accepted)
+	}
+}
+
+func TestABusyAPIIsObeyed(t *testing.T) {
+	address, orders := shop(t, func(n int64, w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "1")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 2, Duration: 500 * time.Millisecond}.Run(t.Context())
+	if err != nil || orders.Load() != 2 || a.Statuses[503] != 2 || a.PerSecond() != 0 {
+		t.Errorf("%d orders, %+v %v", orders.Load(), a, err)
+	}
+}
+
+func TestWhatIsNotAnswered(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "hello\r\n") // the connection is cut anyway
+			_ = conn.Close()
+		}
+	}()
+	a, err := Load{Address: listener.Addr().String(), Show: 7, Quantity: 2, Clients: 1, Duration: time.Minute, Orders: 1}.Run(t.Context())
+	if err != nil || len(a.Failures) != 1 || len(a.Statuses) != 0 || a.Sent != 1 {
+		t.Errorf("%+v %v", a, err)
+	}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	a, err = Load{Address: listener.Addr().String(), Show: 7, Quantity: 2, Clients: 1, Duration: time.Minute, Orders: 1}.Run(t.Context())
+	if err != nil || a.Failures["dial: connect: connection refused"] != 1 {
+		t.Errorf("%+v %v", a, err)
+	}
+}
+
+func TestLoadStaysOnLoopback(t *testing.T) {
+	for _, address := range []string{"192.0.2.1:80", "localhost:80", "127.0.0.1", ""} {
+		if _, err := (Load{Address: address, Clients: 1, Duration: time.Second}).Run(t.Context()); err == nil {
+			t.Errorf("%q is loaded", address)
+		}
+	}
+}
+
+func TestAnInterruptEndsTheLoad(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped := errors.New("stopped")
+	address, _ := shop(t, func(n int64, w http.ResponseWriter) {
+		if n == 10 {
+			cancel(stopped)
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	if _, err := (Load{Address: address, Show: 7, Quantity: 2, Clients: 2, Duration: time.Hour}).Run(ctx); !errors.Is(err, stopped) {
+		t.Error(err)
+	}
+}
+
+func TestTurnsKeepTheRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		next := Load{Rate: 4, Duration: time.Second}.turns(began)
+		for i := range 4 {
+			if due, ok := next(); !ok || due.Sub(began) != time.Duration(i)*250*time.Millisecond {
+				t.Errorf("%d: %v %v", i, due.Sub(began), ok)
+			}
+		}
+		if _, ok := next(); ok {
+			t.Error("a fifth in the first second")
+		}
+	})
+}
+
+func TestLatency(t *testing.T) {
+	var micros []uint32
+	for i := range uint32(1000) {
+		micros = append(micros, 1000*(1000-i))
+	}
+	if got, want := latency(micros), (Latency{Count: 1000, P50: 501, P99: 991, P999: 1000, Max: 1000}); got != want {
+		t.Errorf("%+v", got)
+	}
+}
