@@ -48,14 +48,16 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log)
 	registry.MustRegister(relay)
 	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
-	intake := order.NewIntake(store, relay.Offer, registry, log)
+	pace := &order.Pace{Store: store, Log: log}
+	registry.MustRegister(pace)
+	intake := order.NewIntake(store, pace, relay.Offer, registry, log)
 	waiters := &order.Waiters{}
 	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: time.Second}
 
 	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}
 	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
 	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
-	consumer := exchanges.Consumer(subscriber, &order.Settler{Store: store, Waiters: waiters, Log: log}, rabbit.NewConsumerMetrics(registry))
+	consumer := exchanges.Consumer(subscriber, &order.Settler{Store: store, Waiters: waiters, Pace: pace, Log: log}, rabbit.NewConsumerMetrics(registry))
 
 	mux := http.NewServeMux()
 	(&order.API{Store: store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
@@ -79,6 +81,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 			}},
 			{Name: "consumer", Run: consumer.Run},
 			{Name: "sweeper", Run: sweeper.Run},
+			{Name: "pace", Run: pace.Run},
 		},
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/postgres"
@@ -16,6 +17,7 @@ import (
 type Settler struct {
 	Store   *Store
 	Waiters *Waiters
+	Pace    *Pace
 	Log     *slog.Logger
 }
 
@@ -68,9 +70,12 @@ func (s *Settler) settle(ctx context.Context, results []result) ([]rabbit.Reject
 			paid = append(paid, r.order)
 		}
 	}
-	settled, err := s.Store.Settle(ctx, orders, paid)
+	settled, youngest, err := s.Store.Settle(ctx, orders, paid)
 	if err != nil {
 		return nil, err
+	}
+	if len(settled) > 0 {
+		s.Pace.Settled(len(settled), youngest, time.Now())
 	}
 	s.Waiters.Ended(settled)
 	first := make(map[int32]bool, len(settled)) // the order was ended by its first result here, and more may follow

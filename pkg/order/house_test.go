@@ -36,6 +36,7 @@ type service struct {
 	broker          *rabbittest.Proxy
 	store           *order.Store
 	intake          *order.Intake
+	pace            *order.Pace
 	relay           *outbox.Relay
 	settler         *order.Settler
 	sweeper         *order.Sweeper
@@ -67,9 +68,10 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	registry := prometheus.NewRegistry()
 	s.relay = outbox.New(t.Name(), pool, log)
 	s.store = &order.Store{DB: pool, Pod: "pod-1", Relay: s.relay.Name, Hold: o.hold}
-	s.intake = order.NewIntake(s.store, s.relay.Offer, registry, log)
+	s.pace = &order.Pace{Store: s.store, Log: log}
+	s.intake = order.NewIntake(s.store, s.pace, s.relay.Offer, registry, log)
 	waiters := &order.Waiters{}
-	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Log: log}
+	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log}
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
 	mux := http.NewServeMux()
 	(&order.API{Store: s.store, Intake: s.intake, Waiters: waiters, Log: log}).Routes(mux)
@@ -87,6 +89,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	}
 	part(s.intake.Run)
 	part(s.sweeper.Run)
+	part(s.pace.Run)
 	if !o.noRelay {
 		s.broker = rabbittest.NewProxy(t, vhost)
 		exchanges := order.Broker{Events: "events.topic", DeadLetters: "dlx.direct", Prefetch: 500}

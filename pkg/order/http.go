@@ -219,7 +219,7 @@ func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	message := "the database is not available, try again"
 	switch {
-	case errors.Is(err, ErrBusy), errors.Is(err, ErrClosed):
+	case errors.Is(err, ErrBusy), errors.Is(err, ErrBehind), errors.Is(err, ErrClosed):
 		message = err.Error() + ", try again"
 	default:
 		a.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err.Error())

@@ -32,6 +32,8 @@ const (
 var (
 	// ErrBusy says that too many orders wait already; the order was not taken, and may be sent again.
 	ErrBusy = errors.New("too many orders are waiting")
+	// ErrBehind says that too many orders wait for their payments' results; the order was not taken, and may be sent again.
+	ErrBehind = errors.New("too many orders wait to be settled")
 	// ErrUnavailable says that the database is away. The order was most likely not taken.
 	ErrUnavailable = errors.New("the database is not available")
 	// ErrClosed says that the service is stopping.
@@ -42,6 +44,7 @@ var (
 // batch before was committing.
 type Intake struct {
 	store *Store
+	pace  *Pace
 	offer func([]outbox.Event)
 	log   *slog.Logger
 
@@ -74,8 +77,8 @@ type intakeMetrics struct {
 }
 
 // NewIntake makes an intake. Accepted events go to offer after their transaction has committed.
-func NewIntake(store *Store, offer func([]outbox.Event), registry prometheus.Registerer, log *slog.Logger) *Intake {
-	in := &Intake{store: store, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
+func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry prometheus.Registerer, log *slog.Logger) *Intake {
+	in := &Intake{store: store, pace: pace, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "intake_batch_orders", Help: "Orders decided by one statement.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
@@ -97,6 +100,10 @@ func NewIntake(store *Store, offer func([]outbox.Event), registry prometheus.Reg
 // order whose ctx ends while it waits is not taken unless its batch has begun.
 func (in *Intake) Submit(ctx context.Context, r Request) (Outcome, error) {
 	w := &waiting{ctx: ctx, request: r, since: time.Now(), answer: make(chan answer, 1)}
+	if !in.pace.Admit(w.since) {
+		in.metrics.orders.WithLabelValues("shed").Inc()
+		return Outcome{}, ErrBehind
+	}
 	if err := in.enqueue(w); err != nil {
 		in.metrics.orders.WithLabelValues("turned_away").Inc()
 		return Outcome{}, err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"platformctl/pkg/contract"
@@ -131,27 +132,35 @@ func messageID(order int32) string { return fmt.Sprintf("%s:%d", contract.KeyOrd
 const settleOrders = `
 WITH settled AS (
 	UPDATE orders SET status = CASE WHEN id = ANY($2::int4[]) THEN 'CONFIRMED' ELSE 'CANCELLED' END, ended_at = now()
-	WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id, status
+	WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id, status, created_at
 ), reservations AS (
 	UPDATE inventory_reservations SET status = CASE WHEN order_id = ANY($2::int4[]) THEN 'COMMITTED' ELSE 'RELEASED' END
 	WHERE order_id = ANY(ARRAY(SELECT id FROM settled)) AND status = 'RESERVED' -- an order that had ended keeps what it has
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT id, lower(status), $3 FROM settled
 )
-SELECT id FROM settled`
+SELECT id, extract(epoch FROM now() - created_at)::float8 FROM settled`
 
 // Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns the ids of those that
-// were still PENDING. paid is a part of orders; no id may come twice.
-func (s *Store) Settle(ctx context.Context, orders, paid []int32) ([]int32, error) {
+// were still PENDING, and how old the youngest of these is. paid is a part of orders; no id may come twice.
+func (s *Store) Settle(ctx context.Context, orders, paid []int32) (settled []int32, youngest time.Duration, err error) {
 	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod)
 	if err != nil {
-		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
+		return nil, 0, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
-	if err != nil {
-		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
+	var id int32
+	var age float64
+	least := math.Inf(1)
+	if _, err := pgx.ForEachRow(rows, []any{&id, &age}, func() error {
+		settled, least = append(settled, id), min(least, age)
+		return nil
+	}); err != nil {
+		return nil, 0, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
-	return ids, nil
+	if len(settled) == 0 {
+		return nil, 0, nil
+	}
+	return settled, time.Duration(least * float64(time.Second)), nil
 }
 
 const lateResults = `
@@ -237,4 +246,14 @@ func (s *Store) ForgetKeys(ctx context.Context, age time.Duration, limit int) (i
 		return 0, fmt.Errorf("forget old idempotency keys: %w", err)
 	}
 	return int(tag.RowsAffected()), nil
+}
+
+const unsettled = `SELECT count(*) FROM (SELECT FROM inventory_reservations WHERE status = 'RESERVED' LIMIT $1) t`
+
+// Unsettled counts the orders whose seats are only held, up to a limit.
+func (s *Store) Unsettled(ctx context.Context, limit int) (n int, err error) {
+	if err := s.DB.QueryRow(ctx, unsettled, limit).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the unsettled orders: %w", err)
+	}
+	return n, nil
 }
