@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -98,6 +99,16 @@ func changedCheckout(s *scenario) {
 	})
 	s.step("changed back, it is as before", func(s *scenario) {
 		s.platformctl("up", "--project", checkout).ends(0).says("release/order-api")
+	})
+	s.step("a service that cannot start is told with its own words, the old pod goes on serving, and the evidence holds no password", func(s *scenario) {
+		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
+			r := s.platformctl("up", "--project", checkout, "--timeout", "12s").ends(4).says("payment-service", "LOG_LEVEL", "events and logs of this moment are in ")
+			_, rest, _ := strings.Cut(r.both, "events and logs of this moment are in ")
+			dir, _, _ := strings.Cut(rest, "\n")
+			s.isEvidence(strings.TrimSpace(dir), checkout)
+			s.ended(s.places(1, 1))
+		})
+		s.platformctl("up", "--project", checkout).ends(0).says("release/payment-service")
 	})
 	s.check("a change of a volume, which Kubernetes cannot make, is refused before anything is done", func(s *scenario) {
 		before := s.snapshot()
@@ -221,5 +232,48 @@ func (s *scenario) nothingIs(name string) {
 	}
 	if len(there) > 0 {
 		s.t.Errorf("there is a container %s", name)
+	}
+}
+
+// isEvidence looks at what a failed up has kept: events, pods and logs, and none of the checkout's passwords.
+func (s *scenario) isEvidence(dir, checkout string) {
+	s.t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		fmt.Fprintf(&all, "%s\n%s\n", path, content)
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, text := range []string{filepath.Join("apps", "events.txt"), "payment-service-payment-service-chart-", "LOG_LEVEL"} {
+		if !strings.Contains(all.String(), text) {
+			s.t.Errorf("the evidence in %s has no %q", dir, text)
+		}
+	}
+	files, err := filepath.Glob(filepath.Join(checkout, "secrets", "*.yaml"))
+	if err != nil || len(files) == 0 {
+		s.t.Fatalf("the checkout has no secrets: %v", err)
+	}
+	word := regexp.MustCompile(`(?m)(?i)(?:password|cookie): (\S{20,})$`)
+	found := 0
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		for _, match := range word.FindAllStringSubmatch(string(content), -1) {
+			found++
+			if strings.Contains(all.String(), match[1]) {
+				s.t.Errorf("a password of %s is in the evidence", filepath.Base(file))
+			}
+		}
+	}
+	if found == 0 {
+		s.t.Error("no password was found in the secrets to look for")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,6 +20,7 @@ type upFlags struct {
 	apiPort      int
 	kubeconfig   string
 	noKubeconfig bool
+	timeout      time.Duration
 }
 
 func newUp(e *env) *cobra.Command {
@@ -44,6 +46,7 @@ With --fix it is mended first, as doctor --fix does it.`,
 	flags.IntVar(&f.apiPort, "api-port", 0, "`port` of the API (default: the one it has, or 8080)")
 	flags.Lookup("images").DefValue = "" // the text names it
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` to add the context to (default: KUBECONFIG's)")
+	flags.DurationVar(&f.timeout, "timeout", platform.DefaultTimeout, "how long one step may wait; building images is not counted")
 	flags.BoolVar(&f.noKubeconfig, "no-kubeconfig", false, "add the context nowhere")
 	return cmd
 }
@@ -58,6 +61,9 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 	if f.apiPort < 0 || f.apiPort > 65535 {
 		return fault.Usage("--api-port 8081", "--api-port %d is no port: 1 to 65535", f.apiPort)
 	}
+	if f.timeout <= 0 {
+		return fault.Usage("--timeout 5m", "--timeout %s is no time to wait", f.timeout)
+	}
 	if f.kubeconfig != "" && f.noKubeconfig {
 		return fault.Usage("one of --kubeconfig FILE and --no-kubeconfig", "--kubeconfig and --no-kubeconfig exclude each other")
 	}
@@ -66,7 +72,7 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 		return err
 	}
 	set.Fix, set.Images, set.APIPort = f.fix, origin, f.apiPort
-	set.Kubeconfig, set.NoKubeconfig = f.kubeconfig, f.noKubeconfig
+	set.Kubeconfig, set.NoKubeconfig, set.Timeout = f.kubeconfig, f.noKubeconfig, f.timeout
 	p, err := e.open(set)
 	if err != nil {
 		return err

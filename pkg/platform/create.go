@@ -66,7 +66,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) 
 	takes := make(chan struct{})
 	open := sync.OnceFunc(func() { close(takes) })
 	node = &plan.Step{
-		Name: "node", After: after, Timeout: waitTimeout,
+		Name: "node", After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			select {
 			case <-takes:
@@ -90,7 +90,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) 
 		},
 	}
 	up = &plan.Step{
-		Name: "cluster", After: after, Timeout: waitTimeout,
+		Name: "cluster", After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			state, err := p.cluster.Inspect(ctx)
 			if err != nil {

@@ -33,7 +33,7 @@ func (p *Platform) Losses(ctx context.Context) ([]string, error) {
 func (p *Platform) Down(ctx context.Context, engine bool, on func(plan.Event)) error {
 	locked := p.lock.step()
 	gone := &plan.Step{
-		Name: "cluster", After: []*plan.Step{locked}, Timeout: waitTimeout,
+		Name: "cluster", After: []*plan.Step{locked}, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			state, err := p.inspect(ctx)
 			if err != nil {
@@ -76,7 +76,7 @@ func (p *Platform) Down(ctx context.Context, engine bool, on func(plan.Event)) e
 	if engine {
 		stopped := false
 		goals = append(goals, &plan.Step{
-			Name: "engine", After: []*plan.Step{gone}, Timeout: waitTimeout,
+			Name: "engine", After: []*plan.Step{gone}, Timeout: p.set.Timeout,
 			Check: func(context.Context) (string, error) {
 				if stopped {
 					return "", nil
@@ -135,7 +135,7 @@ func (p *Platform) Cleanup(ctx context.Context, on func(plan.Event)) error {
 		uninstalled = append(uninstalled, p.uninstallStep(s, locked))
 	}
 	gone := &plan.Step{
-		Name: "namespaces", After: uninstalled, Timeout: waitTimeout,
+		Name: "namespaces", After: uninstalled, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			present, err := p.presentNamespaces(ctx)
 			if err != nil || len(present) == 0 {

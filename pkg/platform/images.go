@@ -102,7 +102,7 @@ func ofImage(n image.Note) plan.Note {
 // loadStep has the image in the cluster's node.
 func (p *Platform) loadStep(d *dish, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
-		Name: "load/" + d.release, After: after, Timeout: waitTimeout,
+		Name: "load/" + d.release, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			has, err := p.cluster.HasImage(ctx, d.archive.Ref, d.archive.ID)
 			if err != nil || has {

@@ -25,7 +25,7 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 	var changed []*unstructured.Unstructured
 	var going []string // namespaces that are being deleted: what is applied to them would go with them
 	return &plan.Step{
-		Name: name, After: after, Timeout: waitTimeout,
+		Name: name, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			wanted, err := objects(ctx)
 			if err != nil {

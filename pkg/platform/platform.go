@@ -27,12 +27,13 @@ const DefaultCluster = "platform"
 
 const defaultPort = 8080
 
-// How long a step may work. Building the node from nothing takes some eight minutes on two cores, pulling may take longer on
-// a train; everything else is a matter of seconds, and waits in vain past a few minutes.
-const (
-	buildTimeout = 45 * time.Minute
-	waitTimeout  = 5 * time.Minute
-)
+// DefaultTimeout is how long a step may work where the user says nothing: each is a matter of seconds, and waits in vain past
+// a few minutes.
+const DefaultTimeout = 5 * time.Minute
+
+// buildTimeout is for what makes images: the node from nothing takes some eight minutes on two cores, and pulling may take
+// longer on a train.
+const buildTimeout = 45 * time.Minute
 
 // Origin says where images come from.
 type Origin string
@@ -52,9 +53,10 @@ type Settings struct {
 	State        string // folder for the state of all clusters and of an engine that we started
 	APIPort      int    // port of the API on 127.0.0.1; 0 is the one that the cluster has, or 8080
 	Images       Origin
-	Fix          bool   // mend the host first
-	Kubeconfig   string // the user's file to add the context to; "" is what KUBECONFIG says
-	NoKubeconfig bool   // add it nowhere
+	Timeout      time.Duration // of a step that makes no image; 0 is DefaultTimeout
+	Fix          bool          // mend the host first
+	Kubeconfig   string        // the user's file to add the context to; "" is what KUBECONFIG says
+	NoKubeconfig bool          // add it nowhere
 	Getenv       func(string) string
 	Chatter      io.Writer // what the libraries inside say; shown when something failed
 }
@@ -83,6 +85,9 @@ func New(set Settings, run command.Runner) (*Platform, error) {
 	c, err := cluster.New(set.Cluster, filepath.Join(set.State, "clusters", set.Cluster), run)
 	if err != nil {
 		return nil, err
+	}
+	if set.Timeout == 0 {
+		set.Timeout = DefaultTimeout
 	}
 	cache := image.NewCache(filepath.Join(set.Cache, "images"))
 	return &Platform{

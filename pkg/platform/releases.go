@@ -175,7 +175,7 @@ func (p *Platform) releases(ctx context.Context) (map[string]release.Status, err
 // workload complete.
 func (p *Platform) releaseStep(s Service, d *dish, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
-		Name: "release/" + s.Release, After: after, Timeout: waitTimeout,
+		Name: "release/" + s.Release, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			spec, err := p.deployed(ctx, s, d.archive.Ref)
 			if err != nil {
@@ -243,7 +243,7 @@ func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (why s
 // uninstallStep has the release gone.
 func (p *Platform) uninstallStep(s Service, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
-		Name: "release/" + s.Release, After: after, Timeout: waitTimeout,
+		Name: "release/" + s.Release, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			found, err := p.releases(ctx)
 			if err != nil {

@@ -131,7 +131,7 @@ func (p *Platform) AwaitReady(ctx context.Context, on func(plan.Event)) error {
 		workloads = append(workloads, s.workload())
 	}
 	ready := &plan.Step{
-		Name: "pods", Check: p.notRolledOut, Timeout: waitTimeout,
+		Name: "pods", Check: p.notRolledOut, Timeout: p.set.Timeout,
 		Do: func(ctx context.Context, note func(plan.Note)) error {
 			return p.kube.AwaitRollouts(ctx, workloads, func(t kube.Trouble) { note(waitingFor(t)) })
 		},

@@ -79,7 +79,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 // apiStep has the API answering on this machine's loopback.
 func (p *Platform) apiStep(after ...*plan.Step) *plan.Step {
 	return &plan.Step{
-		Name: "api", After: after, Timeout: waitTimeout,
+		Name: "api", After: after, Timeout: p.set.Timeout,
 		Check: p.apiAnswers,
 		Do: func(ctx context.Context, note func(plan.Note)) error {
 			// The service's pods are ready by now; what is left is the node's own routing, a matter of a second.
