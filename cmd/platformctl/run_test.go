@@ -143,7 +143,7 @@ func TestUp(t *testing.T) {
 		t.Fatalf("exit code %d: %s", r.code, r.err)
 	}
 	f.settings.Getenv, f.settings.Chatter = nil, nil
-	want := platform.Settings{Cluster: "mine", Project: dir, Cache: "/c", State: "/s", APIPort: 8081, Images: platform.Packages, Fix: true, Kubeconfig: "k"}
+	want := platform.Settings{Cluster: "mine", Project: dir, Cache: "/c", State: "/s", APIPort: 8081, Images: platform.Packages, Timeout: platform.DefaultTimeout, Fix: true, Kubeconfig: "k"}
 	if diff := cmp.Diff(want, f.settings); diff != "" {
 		t.Error(diff)
 	}

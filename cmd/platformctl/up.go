@@ -46,7 +46,7 @@ With --fix it is mended first, as doctor --fix does it.`,
 	flags.IntVar(&f.apiPort, "api-port", 0, "`port` of the API (default: the one it has, or 8080)")
 	flags.Lookup("images").DefValue = "" // the text names it
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` to add the context to (default: KUBECONFIG's)")
-	flags.DurationVar(&f.timeout, "timeout", platform.DefaultTimeout, "how long one step may wait; building images is not counted")
+	flags.DurationVar(&f.timeout, "timeout", platform.DefaultTimeout, "how long a step may wait, images apart")
 	flags.BoolVar(&f.noKubeconfig, "no-kubeconfig", false, "add the context nowhere")
 	return cmd
 }
