@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl install up down check test lint format unit integration e2e bench-up clean
+.PHONY: help go build kubectl install up down check test lint format unit integration e2e bench-up bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ down: build ## delete the cluster; asks where data would be lost (ARGS=-y does n
 
 check: lint unit ## what is quick: format, vet, staticcheck, tests that need no servers
 
-test: lint unit integration e2e ## everything, the fast before the slow
+test: lint unit integration bench-guard e2e ## everything, the fast before the slow
 
 lint: format
 	go vet ./...
@@ -90,6 +90,12 @@ e2e: build kubectl ## scenarios on a real cluster of their own
 
 bench-up: build ## how long up takes, beside kind's own cluster
 	go run ./e2e/bench $(ARGS)
+
+bench-core: build ## how fast the ordering core is, beside pgbench; ARGS="-cluster platform" measures a running platform too
+	@bin/platformctl servers -- go run ./e2e/benchcore -write docs/performance.md $(ARGS)
+
+bench-guard: build ## the short form: fails where an order costs several times the CPU that it should
+	@bin/platformctl servers -- go run ./e2e/benchcore -short
 
 clean: ## delete bin/; images and clusters are platformctl's: down, and images ls
 	rm -rf bin

@@ -163,9 +163,12 @@ func (m Meter) peak(pid int) int64 {
 	return 0
 }
 
+// Since is the time from another mark to this one.
+func (m Mark) Since(from Mark) time.Duration { return m.at.Sub(from.at) }
+
 // Between is what was used from one mark of this meter to another.
 func (m Meter) Between(from, to Mark) CPU {
-	took := to.at.Sub(from.at).Seconds()
+	took := to.Since(from).Seconds()
 	used := CPU{Cores: to.cores, Foreign: (to.busy - from.busy).Seconds()}
 	for i, share := range m.Shares {
 		seconds := max(0, (to.shares[i] - from.shares[i]).Seconds())

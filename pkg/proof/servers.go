@@ -36,7 +36,10 @@ func InPod(client *kube.Client, pod Pod) Exec {
 }
 
 // Psql is the database by psql on the server's own socket, where no password is asked.
-type Psql struct{ Exec Exec }
+type Psql struct {
+	Exec Exec
+	User string // "" is the database's owner
+}
 
 // JSON implements Database. It can read only.
 func (p Psql) JSON(ctx context.Context, statement string) ([]byte, error) {
@@ -49,8 +52,12 @@ func (p Psql) Do(ctx context.Context, statement string) ([]byte, error) {
 }
 
 func (p Psql) run(ctx context.Context, options, statement string) ([]byte, error) {
+	user := p.User
+	if user == "" {
+		user = "postgresdb"
+	}
 	out, err := p.Exec(ctx, "psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1",
-		"-d", "dbname=postgresdb user=postgresdb application_name=platformctl options='"+options+"'", "-c", statement)
+		"-d", "dbname=postgresdb user="+user+" application_name=platformctl options='"+options+"'", "-c", statement)
 	if err != nil {
 		return nil, fmt.Errorf("ask the database: %w", err)
 	}
