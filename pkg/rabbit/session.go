@@ -142,7 +142,7 @@ func (d *Dialer) connect(ctx context.Context) (*amqp.Connection, error) {
 			if err := c.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
-			return c, nil
+			return coalesce(c), nil
 		},
 	})
 	if err != nil {
