@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -42,11 +43,23 @@ func (a *API) Routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /orders", a.list)
 	mux.HandleFunc("GET /orders/{id}", a.show)
 	mux.HandleFunc("GET /shows", a.shows)
-	for path, allowed := range map[string]string{"/orders": "GET, POST", "/orders/{id}": "GET", "/shows": "GET"} {
+	mux.HandleFunc("GET /openapi.yaml", a.describe)
+	for path, allowed := range map[string]string{"/orders": "GET, POST", "/orders/{id}": "GET", "/shows": "GET", "/openapi.yaml": "GET"} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Allow", allowed)
 			a.fail(w, r, http.StatusMethodNotAllowed, "method_not_allowed", fmt.Sprintf("%s takes %s", r.URL.Path, strings.ReplaceAll(allowed, ", ", " and ")))
 		})
+	}
+}
+
+//go:embed openapi.yaml
+var description []byte
+
+// describe serves the API's description, to which a test holds the server.
+func (a *API) describe(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/yaml")
+	if _, err := w.Write(description); err != nil {
+		a.Log.DebugContext(r.Context(), "an answer could not be sent", "error", err.Error())
 	}
 }
 
