@@ -62,6 +62,43 @@ func TestOrdersEndWithAnOldPaymentService(t *testing.T) {
 	counted(t, s.db)
 }
 
+// Old and new order-api sell beside each other, and old payment services, of which one writes ids as numbers and one as
+// strings, are killed and replaced while orders flow: every order ends once, whoever took it.
+func TestOldServicesAreReplacedWhileOrdersFlow(t *testing.T) {
+	t.Parallel()
+	vhost := rabbittest.VHost(t)
+	s := newService(t, postgrestest.New(t), vhost, options{})
+	paid := func(id int32) bool { return id%3 != 0 }
+	kill := oldPaymentServiceWith(t, vhost, `%d`, paid)
+	oldPaymentServiceWith(t, vhost, `"%d"`, paid)
+	channel := rabbittest.Channel(t, vhost)
+	var ids []int32
+	for i := range 120 {
+		ids = append(ids, s.insist(t, like, "order "+fmt.Sprint(i)).accepted(t), oldOrder(t, s.db, channel, []string{`%d`, `"%d"`}[i%2]))
+		if i%30 == 29 {
+			kill()
+			kill = oldPaymentServiceWith(t, vhost, `%d`, paid)
+		}
+	}
+	for _, id := range ids {
+		s.ended(t, id)
+		want := state{"CANCELLED", "RELEASED", false}
+		if paid(id) {
+			want = state{"CONFIRMED", "COMMITTED", false}
+		}
+		if got := stateOf(t, s.db, id); got != want {
+			t.Errorf("order %d is %+v, not %+v", id, got, want)
+		}
+	}
+	if n := number(t, s.db, `SELECT count(*) FROM order_events WHERE hop IN ('confirmed', 'cancelled')`); n != len(ids) {
+		t.Errorf("%d ends of %d orders", n, len(ids))
+	}
+	if q, err := channel.QueueDeclarePassive(contract.QueueDeadLetters, true, false, false, false, nil); err != nil || q.Messages != 0 {
+		t.Errorf("%d dead letters, %v", q.Messages, err)
+	}
+	counted(t, s.db)
+}
+
 // The event on the wire: its properties, and the user's id byte for byte.
 func TestWhatIsPublished(t *testing.T) {
 	t.Parallel()

@@ -266,6 +266,12 @@ func send(t testing.TB, channel *amqp.Channel, key string, body []byte) {
 // oldPaymentService consumes and answers as the replaced one did: bodies without amount and status, ids as strings.
 func oldPaymentService(t *testing.T, vhost string, paid func(order int32) bool) {
 	t.Helper()
+	oldPaymentServiceWith(t, vhost, `"%d"`, paid)
+}
+
+// oldPaymentServiceWith writes ids as in format. It stops as if it were killed, with messages in hand that it has not answered.
+func oldPaymentServiceWith(t *testing.T, vhost, format string, paid func(order int32) bool) (kill func()) {
+	t.Helper()
 	channel := rabbittest.Channel(t, vhost)
 	if err := (contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}).Declare(channel); err != nil {
 		t.Fatal(err)
@@ -285,7 +291,7 @@ func oldPaymentService(t *testing.T, vhost string, paid func(order int32) bool) 
 			if paid(e.OrderID) {
 				kind = contract.KeyPaymentSucceeded
 			}
-			body := fmt.Sprintf(`{"messageId":"old-%d","createdAt":"2025-01-01T00:00:00.000Z","type":%q,"orderId":"%d","userId":%s}`, e.OrderID, kind, e.OrderID, e.UserID)
+			body := fmt.Sprintf(`{"messageId":"old-%d","createdAt":"2025-01-01T00:00:00.000Z","type":%q,"orderId":`+format+`,"userId":%s}`, e.OrderID, kind, e.OrderID, e.UserID)
 			if err := channel.PublishWithContext(context.Background(), "events.topic", kind, false, false, amqp.Publishing{Body: []byte(body), DeliveryMode: amqp.Persistent}); err != nil {
 				return // the test is over
 			}
@@ -294,6 +300,21 @@ func oldPaymentService(t *testing.T, vhost string, paid func(order int32) bool) 
 			}
 		}
 	}()
+	return func() { _ = channel.Close() } // the test's end closes what is left
+}
+
+// oldOrder is an order of the replaced order-api: rows that name only the old columns, and an event after the COMMIT.
+func oldOrder(t testing.TB, db postgrestest.Database, channel *amqp.Channel, format string) (id int32) {
+	t.Helper()
+	if err := db.Pool.QueryRow(t.Context(), `
+		WITH o AS (INSERT INTO orders (user_id, show_id, quantity, status) VALUES ('77', 1, 1, 'PENDING') RETURNING id),
+		r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'RESERVED', now() + interval '1 hour' FROM o)
+		SELECT id FROM o`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	send(t, channel, contract.KeyOrderCreated, fmt.Appendf(nil,
+		`{"messageId":"old-order-%d","createdAt":"2025-01-01T00:00:00.000Z","type":"order.created","orderId":`+format+`,"userId":77,"showId":1,"quantity":1,"status":"PENDING"}`, id, id))
+	return id
 }
 
 // until waits for something that is only to be seen by asking.

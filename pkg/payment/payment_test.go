@@ -156,6 +156,92 @@ func TestEachOrderIsPaidOnceAndToldOnce(t *testing.T) {
 	}
 }
 
+// An old payment service takes its share beside ours, from an old order-api that writes ids as numbers and as strings, and
+// is killed with orders in hand: each order is paid once, and told.
+func TestBesideAnOldPaymentService(t *testing.T) {
+	s := newService(t, payment.Gateway{})
+	old := rabbittest.Channel(t, s.vhost)
+	if err := old.Qos(1, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	orders, err := old.Consume(contract.QueueOrderCreated, "", false, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const share = 10
+	served := make(chan struct{}, share)
+	go func() {
+		defer close(served)
+		for range share {
+			d := <-orders
+			e, err := contract.DecodeOrderCreated(d.Body)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO payments (order_id, user_id, amount, status, message_id) VALUES ($1, $2, 100, 'SUCCEEDED', $3)`,
+				e.OrderID, e.UserID.Text(), e.MessageID); err != nil {
+				t.Error(err)
+				return
+			}
+			body := fmt.Sprintf(`{"messageId":"old-%[1]d","createdAt":"2025-01-01T00:00:00.000Z","type":"payment.succeeded","orderId":"%[1]d","userId":%[2]s}`, e.OrderID, e.UserID)
+			if err := old.PublishWithContext(t.Context(), "events.topic", contract.KeyPaymentSucceeded, false, false, amqp.Publishing{Body: []byte(body), DeliveryMode: amqp.Persistent}); err != nil {
+				t.Error(err)
+				return
+			}
+			if err := d.Ack(false); err != nil {
+				t.Error(err)
+				return
+			}
+			served <- struct{}{}
+		}
+	}()
+	sent := 0
+	more := func() {
+		sent++
+		body := order(sent)
+		if sent%2 == 0 {
+			body = fmt.Sprintf(`{"messageId":"m-%[1]d","createdAt":"2025-01-01T00:00:00.000Z","type":"order.created","orderId":"%[1]d","userId":"%[2]d","showId":"1","quantity":"2","status":"PENDING"}`, sent, 1000+sent)
+		}
+		s.send(t, body)
+	}
+	for gone := false; !gone; { // until the old one has had its share; each takes its turn
+		more()
+		select {
+		case _, open := <-served:
+			gone = !open
+		case <-s.handled:
+		case <-time.After(patience):
+			t.Fatal("nobody takes the order")
+		}
+	}
+	if err := old.Close(); err != nil { // what it has in hand comes back
+		t.Fatal(err)
+	}
+	for range 50 {
+		more()
+	}
+	told := map[int32]int{}
+	for _, d := range rabbittest.Take(t, s.channel, contract.QueuePaymentResults, sent) {
+		r, err := contract.DecodePaymentResult(d.Body, d.RoutingKey)
+		if err != nil {
+			t.Errorf("%s: %v", d.Body, err)
+		}
+		told[r.OrderID]++
+	}
+	for id := range sent {
+		if told[int32(id+1)] != 1 {
+			t.Errorf("order %d was told %d times", id+1, told[int32(id+1)])
+		}
+	}
+	if n, users := s.number(t, `SELECT count(*) FROM payments`), s.number(t, `SELECT count(*) FROM payments WHERE user_id = (1000 + order_id)::text`); n != sent || users != sent {
+		t.Errorf("%d payments of %d orders, %d with their user", n, sent, users)
+	}
+	if n := s.number(t, `SELECT count(*) FROM payments WHERE message_id LIKE 'm-%' AND amount = 100`); n < share {
+		t.Errorf("the old service made %d payments", n)
+	}
+}
+
 // The connection is cut when the payments are stored and nothing is acknowledged: all comes again, and has no second effect.
 func TestACutBetweenEffectAndAck(t *testing.T) {
 	undisturbed := make(chan struct{}, 1000)
