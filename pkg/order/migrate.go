@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"platformctl/pkg/postgres"
-
-	"github.com/jackc/pgx/v5"
 )
 
 //go:embed schema/*.sql
@@ -48,9 +46,9 @@ func Migrate(ctx context.Context, url string, passwords Passwords, log *slog.Log
 }
 
 func migrate(ctx context.Context, url string, passwords Passwords, log *slog.Logger) error {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := postgres.Connect(ctx, url)
 	if err != nil {
-		return fmt.Errorf("connect to the database: %w", err)
+		return err
 	}
 	err = errors.Join(
 		postgres.EnsureRole(ctx, conn, RoleOrderAPI, passwords.OrderAPI),

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -125,6 +127,11 @@ func (p *Platform) configMaps(context.Context) ([]*unstructured.Unstructured, er
 		if err != nil {
 			return nil, fault.Usage("mend the file", "%s: %w", path, err)
 		}
+		for _, o := range objects {
+			if why := notAConfigMap(o); why != "" {
+				return nil, fault.Usage("mend the file", "%s: %s", path, why)
+			}
+		}
 		all = append(all, objects...)
 	}
 	return all, nil
@@ -237,4 +244,21 @@ func (p *Platform) configHash(ctx context.Context, namespace string) (string, er
 		sum.Write(raw)
 	}
 	return hex.EncodeToString(sum.Sum(nil)[:16]), nil
+}
+
+// notAConfigMap says what the API server would refuse in an object that is to be a ConfigMap, "" where it is one.
+func notAConfigMap(o *unstructured.Unstructured) string {
+	if o.GetKind() != "ConfigMap" || o.GetName() == "" || o.GetNamespace() == "" {
+		return "it is no ConfigMap with metadata.name and metadata.namespace"
+	}
+	data, _, err := unstructured.NestedMap(o.Object, "data")
+	if err != nil {
+		return "data is not a map"
+	}
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		if _, ok := data[key].(string); !ok {
+			return fmt.Sprintf("%s is not a string; put it in quotes: %s: %q", key, key, fmt.Sprint(data[key]))
+		}
+	}
+	return ""
 }

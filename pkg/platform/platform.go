@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
@@ -177,6 +179,18 @@ func (p *Platform) API(ctx context.Context) (string, error) {
 	state, err := p.running(ctx)
 	if err != nil {
 		return "", err
+	}
+	order, err := FindService("order")
+	if err != nil {
+		return "", err
+	}
+	deployment := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": order.Kind}}
+	deployment.SetNamespace(order.Namespace)
+	deployment.SetName(order.Workload)
+	if live, err := p.kube.Get(ctx, deployment); err != nil {
+		return "", err
+	} else if live == nil {
+		return "", fault.Unfit("platformctl up"+p.flag(), "the platform is not running: cluster %s has no %s", p.set.Cluster, order.Release)
 	}
 	return address(state.APIPort), nil
 }

@@ -86,11 +86,14 @@ func unbuilt(s Service) string {
 	return ""
 }
 
-// valuesStep looks, before anything is made, whether the charts take the values.
+// valuesStep looks, before anything is made, whether the charts take the values, and the API server the ConfigMaps.
 func (p *Platform) valuesStep(after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "values", After: after, Do: nothing,
-		Check: func(context.Context) (string, error) {
+		Check: func(ctx context.Context) (string, error) {
+			if _, err := p.configMaps(ctx); err != nil {
+				return "", err
+			}
 			for _, s := range Services() {
 				spec, err := p.spec(s, unbuilt(s))
 				if err != nil {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,6 +42,9 @@ type testServer struct {
 func (p *Platform) Servers(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
 	if len(argv) == 0 {
 		return fault.CodeUsage, fault.Usage("platformctl servers -- go test ./pkg/...", "say what to run beside the servers")
+	}
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		return fault.CodeUsage, fault.Usage("platformctl servers -- go test ./pkg/...", "there is no such program: %w", err)
 	}
 	if err := p.removeOrphans(ctx); err != nil {
 		return fault.CodeFailed, err

@@ -16,12 +16,10 @@ import (
 // Migrate brings the database at the URL to the newest of the numbered *.sql files in migrations. It holds an advisory lock
 // meanwhile, so that of several at once one works and the others find it done. Each file is a transaction.
 func Migrate(ctx context.Context, url string, migrations fs.FS, log *slog.Logger) (err error) {
-	config, err := pgx.ParseConfig(url)
+	config, err := connConfig(url)
 	if err != nil {
-		return fmt.Errorf("open the database: %w", err)
+		return err
 	}
-	// A server that was just replaced may leave a dial without an answer, for minutes if nobody bounds it.
-	config.ConnectTimeout = connectTimeout
 	db := stdlib.OpenDB(*config)
 	defer func() { err = errors.Join(err, db.Close()) }()
 	// Asks each second, for five minutes.
@@ -41,6 +39,29 @@ func Migrate(ctx context.Context, url string, migrations fs.FS, log *slog.Logger
 		return fmt.Errorf("migrate the database: %w", err)
 	}
 	return nil
+}
+
+// Connect opens one connection, for what is done once.
+func Connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	config, err := connConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the database: %w", err)
+	}
+	return conn, nil
+}
+
+func connConfig(url string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	// A server that was just replaced may leave a dial without an answer, for minutes if nobody bounds it.
+	config.ConnectTimeout = connectTimeout
+	return config, nil
 }
 
 // Querier is a connection, a pool or a transaction.

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -249,5 +250,16 @@ func uninstall(cfg *action.Configuration, name string) error {
 
 // fault says what failed. Nothing is rolled back, so the cure is to look, mend, and apply again.
 func (l *loaded) fault(what string, err error) error {
-	return fault.New(fault.CodeFailed, "", "%s release %s in namespace %s: %w", what, l.spec.Name, l.spec.Namespace, err)
+	return fault.New(fault.CodeFailed, "", "%s release %s in namespace %s: %w", what, l.spec.Name, l.spec.Namespace, brief{err})
 }
+
+// brief leaves out of an API server's error the whole object that it quotes; what is wrong with it comes after that.
+type brief struct{ error }
+
+func (b brief) Error() string {
+	return quotedObject.ReplaceAllString(b.error.Error(), `Invalid value: …: `)
+}
+
+func (b brief) Unwrap() error { return b.error }
+
+var quotedObject = regexp.MustCompile(`(?s)Invalid value: "\{.*\}": `)

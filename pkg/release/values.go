@@ -138,10 +138,23 @@ func (f *valuesFile) compare(node *yaml.Node, known map[string]any, path string,
 		default:
 			if value.Kind != yaml.ScalarNode {
 				problems = append(problems, f.mistyped(key, at, "a single value", value))
+			} else if wanted := scalar(expected); wanted != "" && value.Tag == "!!str" {
+				problems = append(problems, fmt.Sprintf("%s:%d: %s is %s in this chart, not %q", f.path, value.Line, at, wanted, value.Value))
 			}
 		}
 	}
 	return problems
+}
+
+// scalar says what a default value wants where a word would do no good; "" where anything may stand.
+func scalar(value any) string {
+	switch value.(type) {
+	case bool:
+		return "true or false"
+	case int, int64, float64:
+		return "a number"
+	}
+	return ""
 }
 
 func (f *valuesFile) mistyped(key *yaml.Node, at, wanted string, got *yaml.Node) string {

@@ -23,6 +23,8 @@ func TestFaultsInValuesNameFileAndLine(t *testing.T) {
 			[]string{"%s:1: the chart does not know auht; did you mean auth?", "%s:3: the chart does not know primary.resorces; did you mean primary.resources?", "%s:4: the chart does not know zzzzzz\n"}},
 		{"a value where a map is known", "primary: yes\n", []string{"%s:1: primary is a map in this chart, not a single value"}},
 		{"a map where a value is known", "auth:\n  username: {a: b}\n", []string{"%s:2: auth.username is a single value in this chart, not a map"}},
+		{"a word where a number is known", "primary:\n  service:\n    ports: {postgresql: many}\n", []string{`%s:3: primary.service.ports.postgresql is a number in this chart, not "many"`}},
+		{"a word where a switch is known", "primary:\n  persistence:\n    enabled: perhaps\n", []string{`%s:3: primary.persistence.enabled is true or false in this chart, not "perhaps"`}},
 		{"a value where a list is known", "primary:\n  tolerations: x\n", []string{"%s:2: primary.tolerations is a list in this chart, not a single value"}},
 		{"an unknown key behind an alias", "x: &x {storageClassName: y}\nprimary: {persistence: *x}\n", []string{"the chart does not know x", "the chart does not know primary.persistence.storageClassName"}},
 		{"a missing colon", "auth:\n  username: a\n  database b\nprimary: {}\n", []string{"%s:", "this is not YAML"}},
