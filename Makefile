@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl install up down check test lint format unit integration e2e bench-up bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration e2e bench-up bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -85,7 +85,11 @@ unit: go ## tests that need no servers
 integration: build ## tests on PostgreSQL and RabbitMQ from the product's own images
 	@bin/platformctl servers -- go test -count=1 $(needs-servers)
 
-e2e: build kubectl ## scenarios on a real cluster of their own
+# The scenarios type the lines that users rely on as they stand, curl among them.
+curl:
+	@command -v curl >/dev/null || { echo "\$$ apt-get install -y curl" >&2; apt-get update -qq && apt-get install -y -qq --no-install-recommends curl; }
+
+e2e: build kubectl curl ## scenarios on a real cluster of their own
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e
 
 bench-up: build ## how long up takes, beside kind's own cluster
