@@ -204,7 +204,7 @@ func nearFlag(cmd *cobra.Command, name string) string {
 		return ""
 	}
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		d := distance(name, f.Name)
+		d := fault.Distance(name, f.Name)
 		if strings.HasPrefix(f.Name, name) {
 			d = 1
 		}
@@ -213,27 +213,6 @@ func nearFlag(cmd *cobra.Command, name string) string {
 		}
 	})
 	return best
-}
-
-// distance is how many letters must be put in, taken out or exchanged to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, before+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // noArgs refuses arguments to a command that takes none.

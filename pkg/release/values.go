@@ -187,7 +187,7 @@ func advice(at string, known []string) string {
 	best, least := "", len(word)/2+1
 	for _, candidate := range known {
 		where, name := split(candidate)
-		far := distance(word, name)
+		far := fault.Distance(word, name)
 		switch {
 		case name == word:
 			far = 0
@@ -211,26 +211,4 @@ func split(path string) (parent, key string) {
 		return path[:i], path[i+1:]
 	}
 	return "", path
-}
-
-// distance is how many letters have to be changed, added or removed to make b of a, whatever their case.
-func distance(a, b string) int {
-	a, b = strings.ToLower(a), strings.ToLower(b)
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
