@@ -76,7 +76,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		Parts: []daemon.Part{
 			{Name: "intake", Run: intake.Run},
 			{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
-				exchanges.Relay(ctx, publisher, relay)
+				exchanges.Relay(ctx, publisher, relay, pace)
 				return nil
 			}},
 			{Name: "consumer", Run: consumer.Run},

@@ -50,7 +50,10 @@ func (u UserID) Check() error {
 
 // Text is the id as the tables keep it: a string's contents, or a number as it was written.
 func (u UserID) Text() string {
-	if len(u) > 0 && u[0] == '"' {
+	if len(u) > 1 && u[0] == '"' {
+		if inner := u[1 : len(u)-1]; bytes.IndexByte(inner, '\\') < 0 { // as it is, where nothing is escaped
+			return string(inner)
+		}
 		var text string
 		if err := json.Unmarshal(u, &text); err != nil {
 			return "" // Check refuses what is empty

@@ -2,6 +2,8 @@ package order
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/outbox"
@@ -22,13 +24,18 @@ func (b Broker) declare(ch *amqp.Channel) error {
 	return contract.Topology{Events: b.Events, DeadLetters: b.DeadLetters}.Declare(ch)
 }
 
-// Relay publishes what relay holds until ctx ends, in one session after another.
-func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.Relay) {
+// Relay publishes what relay holds until ctx ends, in one session after another, and tells pace what waits at the broker.
+func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.Relay, pace *Pace) {
 	dialer.Run(ctx, func(ctx context.Context, s rabbit.Session) error {
 		publisher, err := rabbit.NewPublisher(s.Conn, outbox.Window, b.declare)
 		if err != nil {
 			return err
 		}
+		channel, err := s.Conn.Channel()
+		if err != nil {
+			return fmt.Errorf("open a channel: %w", err)
+		}
+		go count(ctx, channel, pace)
 		s.Up()
 		return relay.Session(ctx, s.Stop, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
 			return publisher.Publish(ctx, rabbit.Message{
@@ -36,6 +43,28 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 			})
 		})
 	})
+}
+
+// count asks each second how many messages wait for the services, until the session ends.
+func count(ctx context.Context, channel *amqp.Channel, pace *Pace) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	for {
+		waiting := 0
+		for _, name := range []string{contract.QueueOrderCreated, contract.QueuePaymentResults} {
+			queue, err := channel.QueueDeclarePassive(name, true, false, false, false, nil)
+			if err != nil {
+				return // with the session; or the queue was deleted, and the next session declares it
+			}
+			waiting += queue.Messages
+		}
+		pace.Queued(waiting)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
 }
 
 // Consumer is the consumer of the payments' results.

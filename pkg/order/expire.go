@@ -12,6 +12,11 @@ const (
 	expireLimit = 500 // orders cancelled by one statement
 	forgetLimit = 500 // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
+
+	// A sweep looks at the holds that ended since the last one, and a little before, for what committed late; and now and then at
+	// all, for what somebody wrote with a time of his own.
+	sweepBack = time.Minute
+	sweepAll  = 10 * time.Minute
 )
 
 // Sweeper cancels orders whose hold has lapsed, and forgets old idempotency keys. Any number of them may run at once: the
@@ -22,6 +27,9 @@ type Sweeper struct {
 	Log     *slog.Logger
 	Expired prometheus.Counter
 	Pause   time.Duration // between looks; while there is more to do there is none
+
+	since time.Time // holds that ended before have been looked at, by the database's clock
+	all   time.Time // when all were, by ours
 }
 
 // Run sweeps until ctx ends. While the database is away it goes on trying.
@@ -45,16 +53,25 @@ func (s *Sweeper) Run(ctx context.Context) error {
 
 // expire cancels a batch of orders and tells whether there may be more.
 func (s *Sweeper) expire(ctx context.Context) (more bool) {
-	expired, more, err := s.Store.Expire(ctx, expireLimit)
-	if err != nil && ctx.Err() == nil {
-		s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+	if now := time.Now(); now.Sub(s.all) > sweepAll {
+		s.since, s.all = time.Time{}, now
 	}
-	if len(expired) > 0 {
-		s.Waiters.Ended(expired)
-		s.Expired.Add(float64(len(expired)))
-		s.Log.InfoContext(ctx, "holds lapsed", "orders", expired)
+	lapsed, err := s.Store.Expire(ctx, s.since, expireLimit)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+		}
+		return false
 	}
-	return more
+	if len(lapsed.Orders) > 0 {
+		s.Waiters.Ended(lapsed.Orders)
+		s.Expired.Add(float64(len(lapsed.Orders)))
+		s.Log.InfoContext(ctx, "holds lapsed", "orders", lapsed.Orders)
+	}
+	if !lapsed.Full {
+		s.since = lapsed.At.Add(-sweepBack)
+	}
+	return lapsed.Full
 }
 
 // forget deletes a batch of keys and tells whether there may be more.

@@ -97,7 +97,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 		s.subs = &rabbit.Dialer{URL: s.broker.URL(vhost), Name: "consumer", Log: log}
 		part(exchanges.Consumer(s.subs, s.settler, rabbit.NewConsumerMetrics(registry)).Run)
 		part(func(ctx context.Context) error {
-			exchanges.Relay(ctx, s.publisher, s.relay)
+			exchanges.Relay(ctx, s.publisher, s.relay, s.pace)
 			return nil
 		})
 	}

@@ -20,7 +20,10 @@ const (
 	shards      = 2    // batchers; all orders for one show go to the same
 	queueLength = 4096 // orders that may wait for a batcher
 	batchLimit  = 256
-	idBlock     = 256 // order ids taken from the sequence at once
+
+	// Order ids are taken from the sequence in blocks, for each costs a commit. What a service that ends has not used is lost,
+	// so the blocks are small until they are used up within a second.
+	leastIDs, mostIDs = 32, 4096
 
 	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
 	maxWait = 250 * time.Millisecond
@@ -73,11 +76,25 @@ type answer struct {
 type intakeMetrics struct {
 	batch  prometheus.Histogram
 	wait   prometheus.Histogram
-	orders *prometheus.CounterVec
+	orders map[string]prometheus.Counter // by outcome
 }
+
+// What can become of an order at the intake.
+const (
+	accepted    = "accepted"
+	replayed    = "replayed" // by its key
+	refused     = "not_enough_stock"
+	noShow      = "show_not_found"
+	keyReused   = "key_reused"
+	invalid     = "invalid"
+	unavailable = "unavailable"
+	shed        = "shed"        // too many wait to be settled
+	turnedAway  = "turned_away" // too many wait for a batch
+)
 
 // NewIntake makes an intake. Accepted events go to offer after their transaction has committed.
 func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry prometheus.Registerer, log *slog.Logger) *Intake {
+	orders := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "intake_orders_total", Help: "Orders by outcome."}, []string{"outcome"})
 	in := &Intake{store: store, pace: pace, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "intake_batch_orders", Help: "Orders decided by one statement.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
@@ -85,9 +102,12 @@ func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry pr
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "intake_wait_seconds", Help: "From an order's arrival to its decision.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
 		}),
-		orders: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "intake_orders_total", Help: "Orders by outcome."}, []string{"outcome"}),
+		orders: map[string]prometheus.Counter{},
 	}}
-	registry.MustRegister(in.metrics.batch, in.metrics.wait, in.metrics.orders, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	for _, outcome := range []string{accepted, replayed, refused, noShow, keyReused, invalid, unavailable, shed, turnedAway} {
+		in.metrics.orders[outcome] = orders.WithLabelValues(outcome)
+	}
+	registry.MustRegister(in.metrics.batch, in.metrics.wait, orders, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "intake_waiting_orders", Help: "Orders that wait for a batch.",
 	}, func() float64 { return float64(in.Waiting()) }))
 	for i := range in.queues {
@@ -101,11 +121,11 @@ func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry pr
 func (in *Intake) Submit(ctx context.Context, r Request) (Outcome, error) {
 	w := &waiting{ctx: ctx, request: r, since: time.Now(), answer: make(chan answer, 1)}
 	if !in.pace.Admit(w.since) {
-		in.metrics.orders.WithLabelValues("shed").Inc()
+		in.metrics.orders[shed].Inc()
 		return Outcome{}, ErrBehind
 	}
 	if err := in.enqueue(w); err != nil {
-		in.metrics.orders.WithLabelValues("turned_away").Inc()
+		in.metrics.orders[turnedAway].Inc()
 		return Outcome{}, err
 	}
 	select {
@@ -176,12 +196,12 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 	for first := range queue {
 		batch := make([]*waiting, 0, batchLimit)
 		keys := map[string]*waiting{}
-		taken := 0
+		taken, began := 0, time.Now()
 		for w, more := first, true; more; {
 			switch twin := keys[w.request.Key]; {
 			case w.ctx.Err() != nil: // its client has gone
-			case time.Since(w.since) > batchDeadline: // it waited behind a database that was away
-				in.answer(w, answer{err: ErrUnavailable})
+			case began.Sub(w.since) > batchDeadline: // it waited behind a database that was away
+				in.answer(w, answer{err: ErrUnavailable}, began)
 			case twin != nil:
 				twin.twins = append(twin.twins, w)
 			default:
@@ -202,7 +222,6 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 		if len(batch) == 0 {
 			continue
 		}
-		began := time.Now()
 		in.decide(ctx, batch)
 		in.costs[shard].Store((3*in.costs[shard].Load() + int64(time.Since(began))) / 4)
 		in.metrics.batch.Observe(float64(len(batch)))
@@ -227,7 +246,7 @@ func (in *Intake) decide(ctx context.Context, batch []*waiting) {
 			return nil
 		}, func(w *waiting, err error) {
 			open = open[1:]
-			in.answer(w, answer{err: err})
+			in.answer(w, answer{err: err}, time.Now())
 		})
 		batch = open
 	}
@@ -236,7 +255,7 @@ func (in *Intake) decide(ctx context.Context, batch []*waiting) {
 	}
 	in.log.ErrorContext(ctx, "a batch of orders failed", "orders", len(batch), "error", err.Error())
 	for _, w := range batch {
-		in.answer(w, answer{err: fmt.Errorf("%w: %w", ErrUnavailable, err)})
+		in.answer(w, answer{err: fmt.Errorf("%w: %w", ErrUnavailable, err)}, time.Now())
 	}
 }
 
@@ -284,30 +303,31 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 	if tries == 1 { // else the first try, its connection lost, may yet come to use them
 		in.ids.giveBack(unused)
 	}
+	now := time.Now()
 	for i, w := range part {
-		in.answer(w, answer{outcome: outcomes[i]})
+		in.answer(w, answer{outcome: outcomes[i]}, now)
 	}
 	return nil
 }
 
-func (in *Intake) answer(w *waiting, a answer) {
-	outcome := "accepted"
+func (in *Intake) answer(w *waiting, a answer, at time.Time) {
+	outcome := accepted
 	switch {
 	case a.outcome.KeyReused:
-		outcome = "key_reused"
+		outcome = keyReused
 	case a.outcome.Accepted && a.outcome.ID != w.request.ID:
-		outcome = "replayed"
+		outcome = replayed
 	case a.err != nil && postgres.IsDataError(a.err):
-		outcome = "invalid"
+		outcome = invalid
 	case a.err != nil:
-		outcome = "unavailable"
+		outcome = unavailable
 	case a.outcome.NoShow:
-		outcome = "show_not_found"
+		outcome = noShow
 	case !a.outcome.Accepted:
-		outcome = "not_enough_stock"
+		outcome = refused
 	}
-	in.metrics.orders.WithLabelValues(outcome).Inc()
-	in.metrics.wait.Observe(time.Since(w.since).Seconds())
+	in.metrics.orders[outcome].Inc()
+	in.metrics.wait.Observe(at.Sub(w.since).Seconds())
 	w.answer <- a
 	// The same order at the same moment gets the same answer, also where that is a refusal: within a batch seats only get fewer.
 	for _, twin := range w.twins {
@@ -315,7 +335,7 @@ func (in *Intake) answer(w *waiting, a answer) {
 		if !bytes.Equal(twin.request.fingerprint(), w.request.fingerprint()) {
 			same = answer{outcome: Outcome{KeyReused: true}}
 		}
-		in.answer(twin, same)
+		in.answer(twin, same, at)
 	}
 }
 
@@ -323,19 +343,26 @@ func (in *Intake) answer(w *waiting, a answer) {
 type ids struct {
 	reserve func(ctx context.Context, n int) ([]int32, error)
 
-	mu   sync.Mutex
-	free []int32 // the next one first
+	mu    sync.Mutex
+	free  []int32   // the next one first
+	block int       // how many were reserved last
+	at    time.Time // and when
 }
 
 func (s *ids) take(ctx context.Context, n int) ([]int32, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if missing := n - len(s.free); missing > 0 {
-		fresh, err := s.reserve(ctx, max(missing, idBlock))
+		s.block *= 2
+		if now := time.Now(); now.Sub(s.at) > time.Second {
+			s.block = leastIDs
+		}
+		s.block = min(s.block, mostIDs)
+		fresh, err := s.reserve(ctx, max(missing, s.block))
 		if err != nil {
 			return nil, err
 		}
-		s.free = append(s.free, fresh...)
+		s.free, s.at = append(s.free, fresh...), time.Now()
 	}
 	taken := s.free[:n:n]
 	s.free = s.free[n:]

@@ -12,11 +12,11 @@ import (
 const (
 	// mostBehind is how old the youngest order may be that is settled; past it more come in than end.
 	mostBehind = 2 * time.Second
-	// leastPace is the number of orders a second that are always let in, as far as mostUnsettled allows.
+	// leastPace is the number of orders a second that are always let in, as far as mostWaiting allows.
 	leastPace = 100
-	// mostUnsettled is how many orders may be PENDING. Up to it nothing is refused while nothing is settled at all, as when the
-	// broker is away: the outbox keeps the events.
-	mostUnsettled = 200_000
+	// mostWaiting is how many events may wait, in the outbox and at the broker. Up to it nothing is refused while nothing is
+	// settled at all, as when the broker is away: the outbox keeps the events.
+	mostWaiting = 200_000
 
 	paceWindow = time.Second            // settled orders are counted by windows of this length
 	paceStale  = 10 * time.Second       // a measurement as old as that says nothing
@@ -38,9 +38,11 @@ type Pace struct {
 	behind   time.Duration // the least age in it
 	measured time.Time     // when it ended
 
-	tokens    float64
-	refilled  time.Time
-	unsettled int // in the database, of all replicas, at most mostUnsettled
+	tokens   float64
+	refilled time.Time
+
+	unsent int // events in the outbox, of all replicas, at most mostWaiting
+	queued int // messages at the broker, when it was last asked
 }
 
 // Settled tells that n orders ended at a time, the youngest of them at an age.
@@ -65,7 +67,7 @@ func (p *Pace) Settled(n int, youngest time.Duration, at time.Time) {
 func (p *Pace) Admit(at time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.unsettled >= mostUnsettled {
+	if p.unsent+p.queued >= mostWaiting {
 		return false
 	}
 	if p.behind <= mostBehind || at.Sub(p.measured) > paceStale {
@@ -82,7 +84,22 @@ func (p *Pace) Admit(at time.Time) bool {
 	return true
 }
 
-// Run counts what is unsettled, each second, until ctx ends.
+// Queued tells how many messages wait at the broker.
+func (p *Pace) Queued(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting(p.unsent, n)
+}
+
+// waiting takes new counts over.
+func (p *Pace) waiting(unsent, queued int) {
+	if before, after := p.unsent+p.queued, unsent+queued; (before >= mostWaiting) != (after >= mostWaiting) {
+		p.Log.Warn("the events that wait reached or left their limit", "events", after, "limit", mostWaiting)
+	}
+	p.unsent, p.queued = unsent, queued
+}
+
+// Run counts the events in the outbox, each second, until ctx ends.
 func (p *Pace) Run(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -97,24 +114,21 @@ func (p *Pace) Run(ctx context.Context) error {
 }
 
 func (p *Pace) count(ctx context.Context) {
-	n, err := p.Store.Unsettled(ctx, mostUnsettled)
+	n, err := p.Store.Unsent(ctx, mostWaiting)
 	if err != nil {
 		if ctx.Err() == nil {
-			p.Log.WarnContext(ctx, "unsettled orders could not be counted", "error", err.Error())
+			p.Log.WarnContext(ctx, "the events in the outbox could not be counted", "error", err.Error())
 		}
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if full := n >= mostUnsettled; full != (p.unsettled >= mostUnsettled) {
-		p.Log.WarnContext(ctx, "unsettled orders reached or left their limit", "refusing", full, "limit", mostUnsettled)
-	}
-	p.unsettled = n
+	p.waiting(n, p.queued)
 }
 
 // Describe implements prometheus.Collector.
 func (p *Pace) Describe(out chan<- *prometheus.Desc) {
-	out <- unsettledDesc
+	out <- waitingDesc
 	out <- behindDesc
 	out <- rateDesc
 }
@@ -123,13 +137,13 @@ func (p *Pace) Describe(out chan<- *prometheus.Desc) {
 func (p *Pace) Collect(out chan<- prometheus.Metric) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out <- prometheus.MustNewConstMetric(unsettledDesc, prometheus.GaugeValue, float64(p.unsettled))
+	out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(p.unsent+p.queued))
 	out <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, p.behind.Seconds())
 	out <- prometheus.MustNewConstMetric(rateDesc, prometheus.GaugeValue, p.rate)
 }
 
 var (
-	unsettledDesc = prometheus.NewDesc("orders_unsettled", "Orders that are PENDING, of all replicas; counted up to 200000.", nil, nil)
-	behindDesc    = prometheus.NewDesc("orders_settled_age_seconds", "Age of the youngest order in the last second in which this process settled any.", nil, nil)
-	rateDesc      = prometheus.NewDesc("orders_settled_per_second", "Orders settled by this process in the last second in which it settled any.", nil, nil)
+	waitingDesc = prometheus.NewDesc("orders_waiting_events", "Events in the outbox and at the broker, of all replicas; those in the outbox counted up to 200000.", nil, nil)
+	behindDesc  = prometheus.NewDesc("orders_settled_age_seconds", "Age of the youngest order in the last second in which this process settled any.", nil, nil)
+	rateDesc    = prometheus.NewDesc("orders_settled_per_second", "Orders settled by this process in the last second in which it settled any.", nil, nil)
 )

@@ -113,29 +113,28 @@ func TestOrdersAreShedWhileTheirEndsFallBehind(t *testing.T) {
 	until(t, "the next to be let in", func() bool { return s.post(t, like).code == http.StatusAccepted })
 }
 
-// Without a broker nothing is settled and nothing refused, until there are too many.
-func TestTooManyUnsettledOrders(t *testing.T) {
+// Without a broker nothing is settled and nothing refused, until too many events wait, here or at the broker.
+func TestTooManyEventsWait(t *testing.T) {
 	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE shows SET capacity = 1000000`); err != nil {
+	const wait = `INSERT INTO outbox (message_id, correlation_id, routing_key, payload, lease_until) SELECT i::text, i::text, 'x', '', now() + interval '1 hour' FROM generate_series(1, $1::int) i`
+	if _, err := s.db.Pool.Exec(t.Context(), wait, 150_000); err != nil {
 		t.Fatal(err)
 	}
-	reserve := `INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, i, 1, 'RESERVED', now() + interval '1 hour' FROM generate_series(1000001, 1000000 + $1::int) i`
-	if _, err := s.db.Pool.Exec(t.Context(), reserve, 199_000); err != nil {
-		t.Fatal(err)
-	}
-	if n, err := s.store.Unsettled(t.Context(), 200_000); n != 199_000 || err != nil {
+	if n, err := s.store.Unsent(t.Context(), 100_000); n != 100_000 || err != nil {
 		t.Errorf("%d %v", n, err)
 	}
+	s.pace.Queued(49_000)
 	s.post(t, like).accepted(t)
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE inventory_reservations SET order_id = -order_id`); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.db.Pool.Exec(t.Context(), reserve, 1_000); err != nil {
+	s.pace.Queued(50_000)
+	until(t, "orders to be refused", func() bool { return s.post(t, like).String() == behind })
+	s.pace.Queued(0)
+	s.post(t, like).accepted(t)
+	if _, err := s.db.Pool.Exec(t.Context(), wait, 60_000); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "orders to be refused", func() bool { return s.post(t, like).String() == behind })
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE inventory_reservations SET status = 'RELEASED' WHERE order_id < 0`); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `DELETE FROM outbox WHERE routing_key = 'x'`); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "orders to be taken again", func() bool { return s.post(t, like).code == http.StatusAccepted })

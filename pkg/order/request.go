@@ -35,7 +35,7 @@ func parseRequest(body []byte) (Request, error) {
 	if len(missing) > 0 {
 		return Request{}, fmt.Errorf("missing: %s; an order has userId, showId and quantity", join(missing))
 	}
-	r := Request{User: contract.UserID(bytes.Clone(fields.User))}
+	r := Request{User: contract.UserID(fields.User)}
 	if err := r.User.Check(); err != nil {
 		return Request{}, err
 	}
@@ -83,20 +83,16 @@ func sentence(body []byte, err error) error {
 
 // integer reads a JSON number that has no fraction, from 1 to limit.
 func integer(field string, raw json.RawMessage, limit int32) (int32, error) {
-	bad := fmt.Errorf("%s must be an integer from 1 to %d, not %s", field, limit, shortened(raw))
-	if raw[0] == '"' {
-		return 0, bad
-	}
 	n, err := strconv.ParseInt(string(raw), 10, 64)
-	if err != nil { // 2.0 and 2e0 are integers too
-		f, err := strconv.ParseFloat(string(raw), 64)
-		if err != nil || f != math.Trunc(f) || math.Abs(f) > math.MaxInt32 {
-			return 0, bad
+	if err != nil { // 2.0 and 2e0 are integers too; what is no number is 0
+		if f, err := strconv.ParseFloat(string(raw), 64); err == nil && f == math.Trunc(f) && math.Abs(f) <= math.MaxInt32 {
+			n = int64(f)
+		} else {
+			n = 0
 		}
-		n = int64(f)
 	}
 	if n < 1 || n > int64(limit) {
-		return 0, bad
+		return 0, fmt.Errorf("%s must be an integer from 1 to %d, not %s", field, limit, shortened(raw))
 	}
 	return int32(n), nil
 }

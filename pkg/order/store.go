@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
+	"strconv"
 	"time"
 
 	"platformctl/pkg/contract"
@@ -48,11 +50,14 @@ type Outcome struct {
 	Accepted  bool
 	KeyReused bool         // its key stands for another request
 	NoShow    bool         // there is no such show
-	Available int32        // the seats left
+	Available int32        // the seats left, of a refused one
 	Event     outbox.Event // of an accepted one: to hand to the relay
 }
 
-const reserveIDs = `SELECT nextval(pg_get_serial_sequence('orders', 'id'))::int4 FROM generate_series(1, $1)`
+// The sequence is looked up once, not for each id.
+const reserveIDs = `
+WITH s AS MATERIALIZED (SELECT pg_get_serial_sequence('orders', 'id')::regclass AS ids)
+SELECT nextval(s.ids)::int4 FROM s, generate_series(1, $1)`
 
 // ReserveIDs takes n order ids that nobody else gets.
 func (s *Store) ReserveIDs(ctx context.Context, n int) ([]int32, error) {
@@ -68,7 +73,8 @@ func (s *Store) ReserveIDs(ctx context.Context, n int) ([]int32, error) {
 }
 
 const acceptOrders = `
-SELECT accepted, order_id, available, event_id, key_reused FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+SELECT accepted, order_id, available, event_id, key_reused
+FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
 
 // Accept decides a batch in the order it came, stores what was accepted and answers for each. repeated says that an earlier
 // call with this very batch may have committed. No key may come twice in a batch.
@@ -76,6 +82,8 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 	n := len(batch)
 	ids, users, shows, quantities, payloads := make([]int32, n), make([]string, n), make([]int32, n), make([]int32, n), make([][]byte, n)
 	keys, hashes := []*string{}, [][]byte{} // empty where no order has a key
+	var once []int32                        // the shows, each once
+	seats := int64(0)
 	for i, r := range batch {
 		if r.Key != "" {
 			if len(keys) == 0 {
@@ -84,12 +92,15 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 			keys[i], hashes[i] = &r.Key, r.fingerprint()
 		}
 		ids[i], users[i], shows[i], quantities[i] = r.ID, r.User.Text(), r.Show, r.Quantity
+		if seats += int64(r.Quantity); !slices.Contains(once, r.Show) {
+			once = append(once, r.Show)
+		}
 		payloads[i] = contract.OrderCreated{
 			MessageID: messageID(r.ID), CreatedAt: r.CreatedAt, OrderID: r.ID, UserID: r.User, ShowID: r.Show, Quantity: r.Quantity,
 			Status: string(Pending), ExpiresAt: r.CreatedAt.Add(s.Hold),
 		}.Encode()
 	}
-	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, keys, hashes, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
+	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, keys, hashes, once, seats, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
 	if err != nil {
 		return nil, fmt.Errorf("accept %d orders: %w", n, err)
 	}
@@ -108,7 +119,7 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 		}
 		if event != nil {
 			o.Event = outbox.Event{
-				ID: *event, MessageID: messageID(r.ID), CorrelationID: fmt.Sprint(r.ID), Key: contract.KeyOrderCreated,
+				ID: *event, MessageID: messageID(r.ID), CorrelationID: decimal(r.ID), Key: contract.KeyOrderCreated,
 				Payload: payloads[len(outcomes)], CreatedAt: r.CreatedAt,
 			}
 		}
@@ -125,7 +136,9 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 }
 
 // messageID is the same whenever the event of an order is made. accept_orders makes it too.
-func messageID(order int32) string { return fmt.Sprintf("%s:%d", contract.KeyOrderCreated, order) }
+func messageID(order int32) string { return contract.KeyOrderCreated + ":" + decimal(order) }
+
+func decimal(n int32) string { return strconv.Itoa(int(n)) }
 
 // Guarded by the state: what is not PENDING any more is not touched. The reservations' rows are locked after the orders',
 // and the seat counters, by trigger, after both. "= ANY" and no join with unnest, whose plan on cold tables is a scan a row.
@@ -191,9 +204,12 @@ func (s *Store) Late(ctx context.Context, orders, paid []int32) ([]int32, error)
 // Without locks: what is found is only a hint for expireOrders. Reservations of orders that an old service confirmed and
 // left RESERVED are not due, and one that belongs to no order is.
 const dueHolds = `
-SELECT r.id, coalesce(r.order_id, 0) FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
-WHERE r.status = 'RESERVED' AND r.expires_at < now() AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
-ORDER BY r.expires_at LIMIT $1`
+WITH due AS (
+	SELECT r.id, coalesce(r.order_id, 0) AS order_id FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
+	WHERE r.expires_at >= $2 AND r.expires_at < now() AND r.status = 'RESERVED' AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
+	ORDER BY r.expires_at LIMIT $1
+)
+SELECT now(), array_agg(id), array_agg(order_id) FROM due`
 
 const expireOrders = `
 WITH lapsed AS (
@@ -206,33 +222,32 @@ WITH lapsed AS (
 )
 SELECT id FROM lapsed`
 
-// Expire cancels at most limit orders whose hold has lapsed, by the database's clock, and returns their ids and whether
-// there may be more.
-func (s *Store) Expire(ctx context.Context, limit int) (expired []int32, more bool, err error) {
-	rows, err := s.DB.Query(ctx, dueHolds, limit)
-	if err != nil {
-		return nil, false, fmt.Errorf("look for lapsed holds: %w", err)
-	}
+// Lapsed is what Expire found.
+type Lapsed struct {
+	Orders []int32   // that it cancelled
+	Full   bool      // there may be more
+	At     time.Time // the database's time: all holds that ended before have been looked at, if it is not full
+}
+
+// Expire cancels at most limit orders whose hold lapsed at or after since, by the database's clock.
+func (s *Store) Expire(ctx context.Context, since time.Time, limit int) (Lapsed, error) {
+	var found Lapsed
 	var orders, reservations []int32
-	var order, reservation int32
-	if _, err := pgx.ForEachRow(rows, []any{&reservation, &order}, func() error {
-		orders, reservations = append(orders, order), append(reservations, reservation)
-		return nil
-	}); err != nil {
-		return nil, false, fmt.Errorf("look for lapsed holds: %w", err)
+	if err := s.DB.QueryRow(ctx, dueHolds, limit, since).Scan(&found.At, &reservations, &orders); err != nil {
+		return Lapsed{}, fmt.Errorf("look for lapsed holds: %w", err)
 	}
 	if len(reservations) == 0 {
-		return nil, false, nil
+		return found, nil
 	}
-	rows, err = s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
+	found.Full = len(reservations) == limit
+	rows, err := s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
 	if err != nil {
-		return nil, false, fmt.Errorf("expire %d holds: %w", len(reservations), err)
+		return Lapsed{}, fmt.Errorf("expire %d holds: %w", len(reservations), err)
 	}
-	expired, err = pgx.CollectRows(rows, pgx.RowTo[int32])
-	if err != nil {
-		return nil, false, fmt.Errorf("expire %d holds: %w", len(reservations), err)
+	if found.Orders, err = pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil {
+		return Lapsed{}, fmt.Errorf("expire %d holds: %w", len(reservations), err)
 	}
-	return expired, len(reservations) == limit, nil
+	return found, nil
 }
 
 const forgetKeys = `
@@ -248,12 +263,12 @@ func (s *Store) ForgetKeys(ctx context.Context, age time.Duration, limit int) (i
 	return int(tag.RowsAffected()), nil
 }
 
-const unsettled = `SELECT count(*) FROM (SELECT FROM inventory_reservations WHERE status = 'RESERVED' LIMIT $1) t`
+const unsent = `SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) t`
 
-// Unsettled counts the orders whose seats are only held, up to a limit.
-func (s *Store) Unsettled(ctx context.Context, limit int) (n int, err error) {
-	if err := s.DB.QueryRow(ctx, unsettled, limit).Scan(&n); err != nil {
-		return 0, fmt.Errorf("count the unsettled orders: %w", err)
+// Unsent counts the events in the outbox, up to a limit.
+func (s *Store) Unsent(ctx context.Context, limit int) (n int, err error) {
+	if err := s.DB.QueryRow(ctx, unsent, limit).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the events in the outbox: %w", err)
 	}
 	return n, nil
 }
