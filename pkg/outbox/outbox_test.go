@@ -281,11 +281,16 @@ func TestTheSweepLeavesWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-func TestMemoryIsBoundedAndTheSweepFindsTheRest(t *testing.T) {
+func TestMemoryIsBoundedAndTheRestIsReadAgain(t *testing.T) {
+	t.Run("with its lease", func(t *testing.T) { bounded(t, time.Hour) })
+	t.Run("swept", func(t *testing.T) { bounded(t, -time.Second) })
+}
+
+func bounded(t *testing.T, lease time.Duration) {
 	db := postgrestest.New(t)
 	r, b := relay(db, "a"), newBroker()
-	const n = 12_000
-	events := insert(t, db, 1, n, "a", -time.Second)
+	const n = 22_000
+	events := insert(t, db, 1, n, "a", lease)
 	r.Offer(events) // while there is no session
 	if held := r.Held(); held >= n || held == 0 {
 		t.Errorf("%d of %d events in memory", held, n)

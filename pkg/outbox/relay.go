@@ -19,9 +19,10 @@ const (
 	// Window is how many events may be on their way to the broker unconfirmed.
 	Window = 2000
 
-	memory      = 10_000 // events that a relay remembers; further ones are found by the sweep
-	forgetLimit = 1000   // rows deleted by one statement
-	sweepLimit  = 500    // rows taken over by one statement
+	memory      = 10_000  // events that a relay holds
+	numbered    = 200_000 // further ones, of which it remembers the ids; what is beyond is left until its lease lapses
+	forgetLimit = 1000    // rows deleted by one statement
+	sweepLimit  = 500     // rows taken over by one statement
 	sweepPause  = time.Second
 )
 
@@ -52,35 +53,38 @@ type Relay struct {
 	mu      sync.Mutex
 	waiting []Event            // in order, to be published
 	held    map[int64]struct{} // waiting or on their way
+	beyond  []int64            // rows of ours that did not fit into memory
 	wake    chan struct{}      // has something when waiting may have
+	room    chan struct{}      // has something when there is room for what is beyond
 	empty   chan struct{}      // closed when held is empty, while someone waits for that
 }
 
 // New makes a relay. Name should differ for each process that ever ran.
 func New(name string, db *pgxpool.Pool, log *slog.Logger) *Relay {
-	return &Relay{Name: name, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1)}
+	return &Relay{Name: name, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // Offer hands over events whose transaction has committed. It never blocks: when too much is waiting, for instance while the
-// broker is away, the rows are left to the sweep.
+// broker is away, the rows are read again later.
 func (r *Relay) Offer(events []Event) {
 	r.mu.Lock()
 	for _, e := range events {
-		if len(r.held) >= memory {
-			break
-		}
-		if _, known := r.held[e.ID]; !known {
+		switch _, known := r.held[e.ID]; {
+		case known:
+		case len(r.held) < memory:
 			r.held[e.ID] = struct{}{}
 			r.waiting = append(r.waiting, e)
+		case len(r.beyond) < numbered:
+			r.beyond = append(r.beyond, e.ID)
 		}
 	}
 	r.mu.Unlock()
-	r.nudge()
+	nudge(r.wake)
 }
 
-func (r *Relay) nudge() {
+func nudge(c chan<- struct{}) {
 	select {
-	case r.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -151,7 +155,7 @@ func (r *Relay) Session(ctx context.Context, stop <-chan struct{}, publish Publi
 
 // publish sends what waits, in order, until ctx ends or a publish fails.
 func (r *Relay) publish(ctx context.Context, publish Publish, sent chan<- onItsWay) error {
-	r.nudge()
+	nudge(r.wake)
 	for {
 		select {
 		case <-ctx.Done():

@@ -1,9 +1,11 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -44,6 +46,9 @@ func (r *Relay) forget(ctx context.Context, events []Event) bool {
 	for _, id := range ids {
 		delete(r.held, id)
 	}
+	if len(r.beyond) > 0 && len(r.held) < memory/2 {
+		nudge(r.room)
+	}
 	if len(r.held) == 0 && r.empty != nil {
 		close(r.empty)
 		r.empty = nil
@@ -57,6 +62,9 @@ func (r *Relay) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepPause)
 	defer ticker.Stop()
 	for {
+		for more := true; more && r.Held() < memory/2; {
+			more = r.recall(ctx)
+		}
 		for full := true; full && r.Held() < memory/2; {
 			events, err := r.takeOver(ctx)
 			if err != nil && ctx.Err() == nil {
@@ -70,8 +78,35 @@ func (r *Relay) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		case <-r.room:
 		}
 	}
+}
+
+// Only rows that are still ours: a lapsed lease may have given them to another relay.
+const recallRows = `
+UPDATE outbox SET lease_until = now() + $3 WHERE id = ANY($1) AND relay = $2
+RETURNING id, message_id, correlation_id, routing_key, payload, created_at`
+
+// recall reads some of the rows that did not fit into memory, and tells whether there may be more.
+func (r *Relay) recall(ctx context.Context) (more bool) {
+	r.mu.Lock()
+	ids := r.beyond[:min(len(r.beyond), sweepLimit)]
+	r.beyond = r.beyond[len(ids):]
+	r.mu.Unlock()
+	if len(ids) == 0 {
+		return false
+	}
+	events, err := r.events(ctx, recallRows, ids, r.Name, Lease)
+	if err != nil { // they are swept when their lease has lapsed
+		if ctx.Err() == nil {
+			r.Log.WarnContext(ctx, "events of the outbox could not be read again", "events", len(ids), "error", err.Error())
+		}
+		return false
+	}
+	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
+	r.Offer(events)
+	return true
 }
 
 // No cursor over ids: rows commit in another order than their ids were given out.
@@ -85,7 +120,11 @@ FROM due WHERE o.id = due.id
 RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, o.created_at`
 
 func (r *Relay) takeOver(ctx context.Context) ([]Event, error) {
-	rows, err := r.DB.Query(ctx, takeOverRows, sweepLimit, r.Name, Lease)
+	return r.events(ctx, takeOverRows, sweepLimit, r.Name, Lease)
+}
+
+func (r *Relay) events(ctx context.Context, sql string, args ...any) ([]Event, error) {
+	rows, err := r.DB.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, err
 	}
