@@ -50,9 +50,9 @@ func (u UserID) Check() error {
 
 // Text is the id as the tables keep it: a string's contents, or a number as it was written.
 func (u UserID) Text() string {
-	if len(u) > 1 && u[0] == '"' {
-		if inner := u[1 : len(u)-1]; bytes.IndexByte(inner, '\\') < 0 { // as it is, where nothing is escaped
-			return string(inner)
+	if len(u) > 0 && u[0] == '"' {
+		if last := len(u) - 1; last > 0 && u[last] == '"' && bytes.IndexByte(u, '\\') < 0 { // nothing is escaped
+			return string(u[1:last])
 		}
 		var text string
 		if err := json.Unmarshal(u, &text); err != nil {

@@ -45,8 +45,9 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 	})
 }
 
-// count asks each second how many messages wait for the services, until the session ends.
+// count asks each second how many messages wait for the services, until the session ends; then nobody knows.
 func count(ctx context.Context, channel *amqp.Channel, pace *Pace) {
+	defer pace.Queued(0)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -54,7 +55,7 @@ func count(ctx context.Context, channel *amqp.Channel, pace *Pace) {
 		for _, name := range []string{contract.QueueOrderCreated, contract.QueuePaymentResults} {
 			queue, err := channel.QueueDeclarePassive(name, true, false, false, false, nil)
 			if err != nil {
-				return // with the session; or the queue was deleted, and the next session declares it
+				return // the session is over, or a queue was deleted: who publishes to it learns that
 			}
 			waiting += queue.Messages
 		}

@@ -101,7 +101,10 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) {
 			Available int32  `json:"available"`
 		}{"not_enough_stock", outcome.Available})
 	default:
-		a.send(w, r, http.StatusAccepted, fmt.Appendf(nil, `{"status":"accepted","orderId":%d}`, outcome.ID))
+		a.reply(w, r, http.StatusAccepted, struct {
+			Status  string `json:"status"`
+			OrderID int32  `json:"orderId"`
+		}{"accepted", outcome.ID})
 	}
 }
 
@@ -252,11 +255,6 @@ func (a *API) reply(w http.ResponseWriter, r *http.Request, status int, body any
 		a.Log.ErrorContext(r.Context(), "an answer could not be written as JSON", "error", err.Error())
 		status, raw = http.StatusInternalServerError, []byte(`{"error":"internal"}`)
 	}
-	a.send(w, r, status, raw)
-}
-
-// send answers with JSON.
-func (a *API) send(w http.ResponseWriter, r *http.Request, status int, raw []byte) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	if _, err := w.Write(append(raw, '\n')); err != nil {

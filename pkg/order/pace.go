@@ -143,7 +143,7 @@ func (p *Pace) Collect(out chan<- prometheus.Metric) {
 }
 
 var (
-	waitingDesc = prometheus.NewDesc("orders_waiting_events", "Events in the outbox and at the broker, of all replicas; those in the outbox counted up to 200000.", nil, nil)
+	waitingDesc = prometheus.NewDesc("events_waiting", "Events in the outbox and at the broker, of all replicas; those in the outbox counted up to 200000.", nil, nil)
 	behindDesc  = prometheus.NewDesc("orders_settled_age_seconds", "Age of the youngest order in the last second in which this process settled any.", nil, nil)
 	rateDesc    = prometheus.NewDesc("orders_settled_per_second", "Orders settled by this process in the last second in which it settled any.", nil, nil)
 )

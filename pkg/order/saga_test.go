@@ -255,6 +255,39 @@ func TestHoldsLapseAndSeatsComeBack(t *testing.T) {
 	counted(t, s.db)
 }
 
+// A sweep looks only at what ended since a time, and tells the time up to which the next one need not look again.
+func TestExpireLooksSinceATime(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	s.stop() // its own sweeper would be first
+	var now time.Time
+	if err := s.db.Pool.QueryRow(t.Context(), `
+		WITH o AS (INSERT INTO orders (user_id, show_id, quantity) SELECT 'u', 1, 1 FROM generate_series(1, 3) RETURNING id),
+		r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - id * interval '1 hour' FROM o)
+		SELECT now()`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		since time.Time
+		limit int
+		want  string
+	}{
+		{now, 10, "[] false"},
+		{now.Add(-90 * time.Minute), 10, "[1] false"},
+		{time.Time{}, 1, "[3] true"}, // the oldest first
+		{time.Time{}, 10, "[2] false"},
+	} {
+		lapsed, err := s.store.Expire(t.Context(), step.since, step.limit)
+		if got := fmt.Sprint(lapsed.Orders, lapsed.Full); err != nil || got != step.want {
+			t.Errorf("since %s: %s %v, want %s", step.since, got, err, step.want)
+		}
+		if lapsed.At.Before(now) {
+			t.Errorf("it is %s, after %s", lapsed.At, now)
+		}
+	}
+	counted(t, s.db)
+}
+
 // What a writer does that names only the old columns is counted, and refused where it would oversell.
 func TestOldWritersAreCounted(t *testing.T) {
 	db := postgrestest.New(t)

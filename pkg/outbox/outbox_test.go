@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -331,4 +332,35 @@ func TestDrainEndsWithItsContext(t *testing.T) {
 	if err := r.Drain(ctx); !errors.Is(err, context.Canceled) || fmt.Sprint(err) != "2 events left in the outbox: context canceled" {
 		t.Error(err)
 	}
+}
+
+// What did not fit into memory is older than what comes after it, and goes first.
+func TestNobodyOvertakesWhatDidNotFit(t *testing.T) {
+	db := postgrestest.New(t)
+	r, b := relay(db, "a"), newBroker()
+	const n, first = 12_000, 1_000
+	r.Offer(insert(t, db, 1, n, "a", time.Hour)) // 2,000 more than fit
+	full, goOn := r.Held(), make(chan struct{})
+	sent := 0
+	_, _ = session(t, r, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
+		if sent == first {
+			<-goOn
+		}
+		sent++
+		return b.publisher(func(string) confirmation { return known(nil) })(ctx, e)
+	})
+	for waited := time.Now(); r.Held() > full-first; runtime.Gosched() { // now there is room, and others are still outside
+		if time.Since(waited) > patience {
+			t.Fatalf("%d events are held", r.Held())
+		}
+	}
+	r.Offer(insert(t, db, n+1, n+100, "a", time.Hour))
+	close(goOn)
+	ids := b.wait(t, n+100)
+	for i, id := range ids {
+		if want := fmt.Sprintf("m%d", i+1); id != want {
+			t.Fatalf("event %d was %s, not %s", i+1, id, want)
+		}
+	}
+	drain(t, r)
 }

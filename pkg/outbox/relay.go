@@ -20,7 +20,7 @@ const (
 	Window = 2000
 
 	memory      = 10_000  // events that a relay holds
-	numbered    = 200_000 // further ones, of which it remembers the ids; what is beyond is left until its lease lapses
+	beyondLimit = 200_000 // further ones, of which it remembers the ids; the rest is left until its lease lapses
 	forgetLimit = 1000    // rows deleted by one statement
 	sweepLimit  = 500     // rows taken over by one statement
 	sweepPause  = time.Second
@@ -65,17 +65,29 @@ func New(name string, db *pgxpool.Pool, log *slog.Logger) *Relay {
 }
 
 // Offer hands over events whose transaction has committed. It never blocks: when too much is waiting, for instance while the
-// broker is away, the rows are read again later.
+// broker is away, the rows are read again later, and before those that are offered after them.
 func (r *Relay) Offer(events []Event) {
 	r.mu.Lock()
+	fits := 0
+	if len(r.beyond) == 0 {
+		fits = min(len(events), max(0, memory-len(r.held)))
+	}
+	for _, e := range events[fits:] {
+		if len(r.beyond) < beyondLimit {
+			r.beyond = append(r.beyond, e.ID)
+		}
+	}
+	r.mu.Unlock()
+	r.hold(events[:fits])
+}
+
+// hold takes events into memory, to be published.
+func (r *Relay) hold(events []Event) {
+	r.mu.Lock()
 	for _, e := range events {
-		switch _, known := r.held[e.ID]; {
-		case known:
-		case len(r.held) < memory:
+		if _, known := r.held[e.ID]; !known {
 			r.held[e.ID] = struct{}{}
 			r.waiting = append(r.waiting, e)
-		case len(r.beyond) < numbered:
-			r.beyond = append(r.beyond, e.ID)
 		}
 	}
 	r.mu.Unlock()

@@ -71,7 +71,7 @@ func (r *Relay) sweep(ctx context.Context) {
 				r.Log.WarnContext(ctx, "the outbox could not be swept", "error", err.Error())
 			}
 			if full = len(events) == sweepLimit; len(events) > 0 {
-				r.Offer(events)
+				r.hold(events)
 			}
 		}
 		select {
@@ -105,7 +105,7 @@ func (r *Relay) recall(ctx context.Context) (more bool) {
 		return false
 	}
 	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
-	r.Offer(events)
+	r.hold(events)
 	return true
 }
 
