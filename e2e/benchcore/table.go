@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -24,6 +23,7 @@ type measured struct {
 	answers   proof.Answers
 	ends      *proof.Ends
 	cpu       proof.CPU
+	note      string
 }
 
 func (m measured) against(base measured) measured {
@@ -130,6 +130,9 @@ func (t *table) print(w io.Writer) {
 				besides = append(besides, fmt.Sprintf("%d × %d", m.answers.Statuses[status], status))
 			}
 		}
+		if m.note != "" {
+			besides = append(besides, m.note)
+		}
 		for why, n := range m.answers.Failures {
 			besides = append(besides, fmt.Sprintf("%d × %s", n, why))
 		}
@@ -144,8 +147,15 @@ func (t *table) print(w io.Writer) {
 			}
 			cores = append(cores, text)
 		}
-		fmt.Fprintf(w, "| %s | %s | %.0f | %s | %s | %s | %s | %.0f | %s | %.2f |\n",
-			r.what, r.reach, m.perSecond, ratio, answered, end, strings.Join(besides, "; "), r.cost(), strings.Join(cores, ", "), m.cpu.Foreign)
+		perSecond, cost, foreign := "", "", ""
+		if m.perSecond > 0 {
+			perSecond = fmt.Sprintf("%.0f", m.perSecond)
+		}
+		if len(cores) > 0 {
+			cost, foreign = fmt.Sprintf("%.0f", r.cost()), fmt.Sprintf("%.2f", m.cpu.Foreign)
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n",
+			r.what, r.reach, perSecond, ratio, answered, end, strings.Join(besides, "; "), cost, strings.Join(cores, ", "), foreign)
 	}
 }
 
@@ -190,31 +200,4 @@ func processor() string {
 		}
 	}
 	return "an unknown processor"
-}
-
-// onCluster measures a running platform by its own command.
-func (b *bench) onCluster(ctx context.Context, t *table) error {
-	for _, row := range []struct {
-		what, reach string
-		args        []string
-	}{
-		{"on the cluster, by the published port: 64 clients", "", []string{"--clients", "64", "--duration", "15s"}},
-		{"on the cluster: sustained", "≥ 4,000/s", []string{"--clients", "512", "--rate", "4200", "--duration", fmt.Sprintf("%ds", b.long)}},
-		{"on the cluster: 500 orders a second", "p99 ≤ 10 ms; end ≤ 50 ms", []string{"--rate", "500", "--duration", "20s"}},
-	} {
-		out, err := b.lab.run.Run(ctx, command.New(b.ctl, append([]string{"bench", "--cluster", b.cluster, "-o", "json"}, row.args...)...))
-		if err != nil {
-			return err
-		}
-		var r proof.BenchResult
-		if err := json.Unmarshal(out, &r); err != nil {
-			return fmt.Errorf("read what bench printed: %w", err)
-		}
-		m, err := fromBench(r)
-		if err != nil {
-			return err
-		}
-		t.add(row.what, row.reach, m)
-	}
-	return nil
 }

@@ -74,7 +74,7 @@ func (b Bench) Run(ctx context.Context) (BenchResult, error) {
 	r := BenchResult{Clients: b.Load.Clients, Rate: b.Load.Rate, Duration: b.Load.Duration, Show: b.Load.Show}
 	own := b.Load.Show == 0
 	if own {
-		show, err := b.makeShow(ctx)
+		show, err := NewShow(ctx, b.Database)
 		if err != nil {
 			return r, err
 		}
@@ -104,15 +104,16 @@ func (b Bench) Run(ctx context.Context) (BenchResult, error) {
 		return r, fmt.Errorf("read how the orders ended: %w", err)
 	}
 	if own && !b.Keep && r.Report.Holds {
-		if _, err := b.Database.Do(ctx, fmt.Sprintf(dropShow, b.Load.Show)); err != nil {
-			return r, fmt.Errorf("delete the bench's show %d: %w", b.Load.Show, err)
+		if err := DropShow(ctx, b.Database, b.Load.Show); err != nil {
+			return r, err
 		}
 	}
 	return r, nil
 }
 
-func (b Bench) makeShow(ctx context.Context) (int64, error) {
-	out, err := b.Database.Do(ctx, makeShow)
+// NewShow makes a show for a load, which nobody sells out.
+func NewShow(ctx context.Context, database Owner) (int64, error) {
+	out, err := database.Do(ctx, makeShow)
 	if err != nil {
 		return 0, fmt.Errorf("make a show for the bench: %w", err)
 	}
@@ -121,6 +122,14 @@ func (b Bench) makeShow(ctx context.Context) (int64, error) {
 		return 0, fmt.Errorf("make a show for the bench: %w", err)
 	}
 	return show, nil
+}
+
+// DropShow deletes a show of NewShow with its orders, of which nothing may be on its way.
+func DropShow(ctx context.Context, database Owner, show int64) error {
+	if _, err := database.Do(ctx, fmt.Sprintf(dropShow, show)); err != nil {
+		return fmt.Errorf("delete the bench's show %d: %w", show, err)
+	}
+	return nil
 }
 
 // mark reads the CPU's accounts; without them the rest is measured all the same.

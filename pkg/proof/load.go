@@ -18,13 +18,15 @@ import (
 
 // Load is orders to place at the API, all alike.
 type Load struct {
-	Address  string // host:port, on loopback
-	Show     int64
-	Quantity int64
-	Clients  int           // connections, which are kept
-	Rate     float64       // orders a second, whatever the answers take; 0: each client orders again when it has its answer
-	Duration time.Duration // orders are begun for this long
-	Orders   int64         // at most so many are begun; 0 is no bound
+	Address   string // host:port, on loopback
+	Container bool   // the address may be that of a container of this machine, too
+	Show      int64
+	Quantity  int64
+	Clients   int           // connections, which are kept
+	Rate      float64       // orders a second, whatever the answers take; 0: each client orders again when it has its answer
+	Duration  time.Duration // orders are begun for this long
+	Orders    int64         // at most so many are begun; 0 is no bound
+	Persist   bool          // an order that gets 503 is sent again, while Duration lasts
 }
 
 // Answers is how the API took a load. Latencies are from when an order was due (with a rate) or sent (without one) to its
@@ -66,7 +68,7 @@ const (
 // there is no rate to keep. The error is that of a load that cannot be, or ctx's.
 func (l Load) Run(ctx context.Context) (Answers, error) {
 	host, _, err := net.SplitHostPort(l.Address)
-	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
+	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() && !(l.Container && ip.IsPrivate()) {
 		return Answers{}, fmt.Errorf("put load on %s: it is no address on loopback", l.Address)
 	}
 	body := fmt.Sprintf(`{"userId":"bench","showId":%d,"quantity":%d}`, l.Show, l.Quantity)
@@ -77,6 +79,9 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	var all sync.WaitGroup
 	for i := range clients {
 		clients[i] = &client{address: l.Address, request: request, obeys: l.Rate == 0, statuses: map[int]int64{}, failures: map[string]int64{}}
+		if l.Persist {
+			clients[i].persist = began.Add(l.Duration)
+		}
 		all.Go(func() { clients[i].run(ctx, next) })
 	}
 	all.Wait()
@@ -104,10 +109,12 @@ func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
 type client struct {
 	address string
 	request []byte
-	obeys   bool
+	obeys   bool      // waits as long as a 503 says
+	persist time.Time // until then it sends an order again that got 503
 
 	conn     net.Conn
 	in       *bufio.Reader
+	renew    time.Time // when the connection wants a new deadline
 	sent     int64
 	statuses map[int]int64
 	failures map[string]int64
@@ -117,12 +124,16 @@ type client struct {
 
 func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 	defer c.hangUp()
-	for ctx.Err() == nil {
-		due, ok := next()
-		if !ok || !wait(ctx, time.Until(due)) {
-			return
+	var due time.Time
+	for again := false; ctx.Err() == nil; {
+		if !again {
+			var ok bool
+			if due, ok = next(); !ok || !wait(ctx, time.Until(due)) {
+				return
+			}
+			c.sent++
 		}
-		c.sent++
+		again = false
 		status, retry, err := c.order(ctx)
 		if err != nil {
 			c.hangUp()
@@ -142,6 +153,7 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 		if c.obeys && !wait(ctx, retry) {
 			return
 		}
+		again = status == http.StatusServiceUnavailable && time.Now().Before(c.persist)
 	}
 }
 
@@ -152,10 +164,14 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 		if err != nil {
 			return 0, 0, err
 		}
-		c.in = bufio.NewReaderSize(c.conn, 4<<10)
+		c.in, c.renew = bufio.NewReaderSize(c.conn, 4<<10), time.Time{}
 	}
-	if err := c.conn.SetDeadline(time.Now().Add(answerTimeout)); err != nil {
-		return 0, 0, err
+	// Not for each order: setting it costs as much as reading the answer's head.
+	if now := time.Now(); now.After(c.renew) {
+		if err := c.conn.SetDeadline(now.Add(answerTimeout + time.Second)); err != nil {
+			return 0, 0, err
+		}
+		c.renew = now.Add(time.Second)
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return 0, 0, err

@@ -80,6 +80,25 @@ func TestABusyAPIIsObeyed(t *testing.T) {
 	}
 }
 
+func TestAnOrderIsSentAgain(t *testing.T) {
+	address, orders := shop(t, func(n int64, w http.ResponseWriter) {
+		if n%2 == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 1, Duration: time.Minute, Orders: 5, Persist: true}.Run(t.Context())
+	if err != nil || a.Sent != 5 || orders.Load() != 10 || a.Statuses[202] != 5 || a.Statuses[503] != 5 {
+		t.Errorf("%d orders, %+v %v", orders.Load(), a, err)
+	}
+	closed, orders := shop(t, func(n int64, w http.ResponseWriter) { w.WriteHeader(http.StatusServiceUnavailable) })
+	a, err = Load{Address: closed, Show: 7, Quantity: 2, Clients: 1, Duration: 100 * time.Millisecond, Orders: 1, Persist: true}.Run(t.Context())
+	if err != nil || a.Sent != 1 || a.Statuses[503] < 2 || orders.Load() != a.Statuses[503] {
+		t.Errorf("%d orders, %+v %v", orders.Load(), a, err)
+	}
+}
+
 func TestWhatIsNotAnswered(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,6 +132,9 @@ func TestLoadStaysOnLoopback(t *testing.T) {
 		if _, err := (Load{Address: address, Clients: 1, Duration: time.Second}).Run(t.Context()); err == nil {
 			t.Errorf("%q is loaded", address)
 		}
+	}
+	if _, err := (Load{Address: "192.0.2.1:80", Container: true, Clients: 1, Duration: time.Second}).Run(t.Context()); err == nil {
+		t.Error("an address that no container has is loaded")
 	}
 }
 
