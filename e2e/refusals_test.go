@@ -102,8 +102,8 @@ func changedCheckout(s *scenario) {
 	})
 	s.step("a service that cannot start is told with its own words, the old pod goes on serving, and the evidence holds no password", func(s *scenario) {
 		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
-			r := s.platformctl("up", "--project", checkout, "--timeout", "12s").ends(4).says("payment-service", "LOG_LEVEL", "events and logs of this moment are in ")
-			_, rest, _ := strings.Cut(r.both, "events and logs of this moment are in ")
+			r := s.platformctl("up", "--project", checkout, "--timeout", "12s").ends(4).says("payment-service", "LOG_LEVEL", "of this moment are in ")
+			_, rest, _ := strings.Cut(r.both, "of this moment are in ")
 			dir, _, _ := strings.Cut(rest, "\n")
 			s.isEvidence(strings.TrimSpace(dir), checkout)
 			s.ended(s.places(1, 1))
@@ -250,7 +250,10 @@ func (s *scenario) isEvidence(dir, checkout string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for _, text := range []string{filepath.Join("apps", "events.txt"), "payment-service-payment-service-chart-", "LOG_LEVEL"} {
+	for _, text := range []string{
+		filepath.Join("apps", "events.txt"), "payment-service-payment-service-chart-", "LOG_LEVEL",
+		"run.jsonl", "timings.json", "versions.txt", filepath.Join("values", "rabbitmq.yaml"), `"failed": "release/payment-service"`,
+	} {
 		if !strings.Contains(all.String(), text) {
 			s.t.Errorf("the evidence in %s has no %q", dir, text)
 		}

@@ -59,6 +59,7 @@ type thePlatform interface {
 	API(ctx context.Context) (string, error)
 	Kube(ctx context.Context) (*kube.Client, error)
 	Kubeconfig(ctx context.Context) (string, error)
+	LastRun(ctx context.Context) (platform.Run, error)
 	Images(ctx context.Context) ([]platform.CachedImage, error)
 	Servers(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error)
 }
@@ -103,7 +104,7 @@ func (e *env) begin() error {
 
 // settings describes the platform to a command that needs no checkout.
 func (e *env) settings() (platform.Settings, error) {
-	set := platform.Settings{Cluster: e.cluster, Images: platform.Auto, Getenv: e.Getenv, Chatter: e.chatter}
+	set := platform.Settings{Cluster: e.cluster, Images: platform.Auto, Version: version, Getenv: e.Getenv, Chatter: e.chatter}
 	var err error
 	if set.Cache, set.State, err = folders(e.Getenv); err != nil {
 		return set, err

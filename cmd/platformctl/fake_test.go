@@ -27,6 +27,7 @@ type fakePlatform struct {
 	ailments  []platform.Ailment
 	status    platform.Status
 	images    []platform.CachedImage
+	last      platform.Run
 	path      string
 	code      int
 	whileUp   func(context.Context) error
@@ -79,7 +80,8 @@ func (f *fakePlatform) Kube(context.Context) (*kube.Client, error) {
 	f.called("kube")
 	return nil, f.err
 }
-func (f *fakePlatform) Kubeconfig(context.Context) (string, error) { return f.path, f.err }
+func (f *fakePlatform) Kubeconfig(context.Context) (string, error)    { return f.path, f.err }
+func (f *fakePlatform) LastRun(context.Context) (platform.Run, error) { return f.last, f.err }
 func (f *fakePlatform) Images(context.Context) ([]platform.CachedImage, error) {
 	return f.images, f.err
 }

@@ -31,6 +31,8 @@ are named, or all. The log of a crashed pod's last life comes by itself.
 Services: ` + strings.Join(serviceNames(), ", ") + `; the long names work too.`,
 		Example: "  platformctl logs payment\n  platformctl logs order payment -f --tail 20",
 		RunE:    func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), e, args) },
+
+		ValidArgsFunction: servicesNext,
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false

@@ -56,7 +56,7 @@ can offer. It says what it does and what it waits for.`,
 	root.AddGroup(&cobra.Group{ID: run, Title: "The platform:"}, &cobra.Group{ID: use, Title: "At work:"}, &cobra.Group{ID: other, Title: "Besides:"})
 	for group, commands := range map[string][]*cobra.Command{
 		run:   {newUp(e), newStatus(e), newCleanup(e), newDown(e), newDoctor(e)},
-		use:   {newOrder(e), newShows(e), newLogs(e), newPsql(e), newVerify(e), newBench(e), newKubeconfig(e)},
+		use:   {newOrder(e), newShows(e), newLogs(e), newPsql(e), newVerify(e), newBench(e), newTimings(e), newKubeconfig(e)},
 		other: {newImages(e), newVersion(e), newServers(e)},
 	} {
 		for _, c := range commands {
@@ -64,9 +64,14 @@ can offer. It says what it does and what it waits for.`,
 			root.AddCommand(c)
 		}
 	}
-	root.AddCommand(newExitCodes())
+	completion := newCompletion(root)
+	completion.GroupID = other
+	root.AddCommand(newExitCodes(), completion)
 	root.SetHelpCommand(newHelp(root))
 	root.SetHelpCommandGroupID(other)
+	if err := completeFlags(e, root); err != nil {
+		panic("platformctl: a flag is completed twice: " + err.Error())
+	}
 	return root
 }
 
@@ -124,8 +129,9 @@ func unknownCommand(root *cobra.Command, args []string) error {
 			return nil
 		}
 	}
-	if word == "help" {
-		return nil // cobra adds it later
+	switch word {
+	case "help", cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+		return nil // cobra adds them later
 	}
 	cure := root.Name() + " help"
 	if near := root.SuggestionsFor(word); len(near) > 0 {

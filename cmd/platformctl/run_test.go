@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"platformctl/pkg/fault"
 	"platformctl/pkg/kube"
+	"platformctl/pkg/plan"
 	"platformctl/pkg/platform"
 )
 
@@ -28,7 +31,7 @@ func TestWrongCalls(t *testing.T) {
 		{"--cluster x nonsense", `there is no command "nonsense"`, "platformctl help"},
 		{"--clust x up", "has no flag --clust", "--cluster"},
 		{"help nosuch", `there is no command "nosuch"`, "platformctl help"},
-		{"completion", `there is no command "completion"`, "platformctl help"},
+		{"completion", "completion wants one of bash, zsh, fish", "platformctl completion bash"},
 		{"-- up", `there is no command "--"`, ""},
 		{"up now", `takes no arguments, and got "now"`, "platformctl up --help"},
 		{"up --fx", "platformctl up has no flag --fx", "platformctl up --fix"},
@@ -103,7 +106,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -143,7 +146,7 @@ func TestUp(t *testing.T) {
 		t.Fatalf("exit code %d: %s", r.code, r.err)
 	}
 	f.settings.Getenv, f.settings.Chatter = nil, nil
-	want := platform.Settings{Cluster: "mine", Project: dir, Cache: "/c", State: "/s", APIPort: 8081, Images: platform.Packages, Timeout: platform.DefaultTimeout, Fix: true, Kubeconfig: "k"}
+	want := platform.Settings{Cluster: "mine", Project: dir, Cache: "/c", State: "/s", APIPort: 8081, Images: platform.Packages, Timeout: platform.DefaultTimeout, Fix: true, Kubeconfig: "k", Version: "dev"}
 	if diff := cmp.Diff(want, f.settings); diff != "" {
 		t.Error(diff)
 	}
@@ -153,21 +156,6 @@ func TestUp(t *testing.T) {
 	// What is done to the machine is seen in a log, however quickly it is done.
 	if !strings.Contains(r.err, "$ apt-get update\n# waiting for another\n") || !strings.Contains(r.err, "done     host/engine") {
 		t.Errorf("it shows %q", r.err)
-	}
-}
-
-func TestUpAsJSONKeepsToTheStream(t *testing.T) {
-	r := call(t, &fakePlatform{mendNotes: []string{"apt-get update"}, err: errors.New("no")}, "up", "--project", project(t), "--progress", "json")
-	if r.code != fault.CodeFailed || r.out != "" {
-		t.Errorf("exit code %d, %q", r.code, r.out)
-	}
-	for line := range strings.Lines(r.err) {
-		if !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %s", line)
-		}
-	}
-	if strings.Count(r.err, "apt-get update") != 1 {
-		t.Errorf("the command is not there once: %s", r.err)
 	}
 }
 
@@ -368,6 +356,90 @@ func TestOrderAndShows(t *testing.T) {
 		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   bin/platformctl up\n") || r.out != "" {
 			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.out, r.err)
 		}
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	shop := httptest.NewServer(&api{})
+	defer shop.Close()
+	for _, c := range []struct {
+		args string
+		want []string
+		not  string
+	}{
+		{"__complete tim", []string{"timings\tWhere the time"}, "up"},
+		{"__complete logs order ''", []string{"payment\tpayment-service in apps", "rabbitmq", "postgres"}, "order\t"},
+		{"__complete order --show ''", []string{"1\tRock Festival 2025, 4996 seats free", "3\tStandup Night"}, "completion"},
+		{"__complete up --progress ''", []string{"plain", "json"}, "table"},
+		{"__complete status -o ''", []string{"json"}, "plain"},
+	} {
+		args := strings.Fields(c.args)
+		for i := range args {
+			args[i] = strings.Trim(args[i], "'")
+		}
+		r := call(t, &fakePlatform{api: shop.URL}, args...)
+		for _, want := range c.want {
+			if !strings.Contains(r.out, want) {
+				t.Errorf("%s offers no %q: %s%s", c.args, want, r.out, r.err)
+			}
+		}
+		if strings.Contains(r.out, c.not) {
+			t.Errorf("%s offers %q: %s", c.args, c.not, r.out)
+		}
+	}
+	if r := call(t, &fakePlatform{err: errors.New("away")}, "__complete", "order", "--show", ""); r.code != 0 || strings.Contains(r.out, "Error") {
+		t.Errorf("without a platform: %d %s%s", r.code, r.out, r.err)
+	}
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if r := call(t, &fakePlatform{}, "completion", shell); r.code != 0 || !strings.Contains(r.out, "__complete") {
+			t.Errorf("%s: %d %s", shell, r.code, r.err)
+		}
+	}
+	if r := call(t, &fakePlatform{}, "completion", "tcsh"); r.code != fault.CodeUsage || !strings.Contains(r.err, "Try:   bin/platformctl completion bash") {
+		t.Errorf("tcsh: %d %s", r.code, r.err)
+	}
+}
+
+func TestTimings(t *testing.T) {
+	began := time.Now().Add(-3 * time.Minute)
+	span := func(step string, kind plan.Kind, from, took time.Duration) plan.Span {
+		return plan.Span{Step: step, Kind: kind, Began: began.Add(from), Took: took}
+	}
+	f := &fakePlatform{last: platform.Run{Command: "up", Ended: "failed", Failed: "release/order-api", Timings: plan.Timings{
+		Began: began, Took: 20 * time.Second, Steps: 9, Chain: []plan.Link{
+			{Span: span("host/disk", plan.Already, 0, time.Millisecond)},
+			{Span: span("cluster", plan.Done, 0, 15*time.Second), Beside: []plan.Span{
+				span("image/order-api", plan.Done, 0, 9*time.Second), span("load/order-api", plan.Done, 0, 2*time.Second), span("a", plan.Done, 0, time.Second), span("b", plan.Done, 0, time.Second),
+			}},
+			{Span: span("release/order-api", plan.Failed, 15*time.Second, 5*time.Second), Beside: []plan.Span{span("c", plan.Already, 0, time.Millisecond)}},
+		},
+	}}}
+	r := call(t, f, "timings")
+	want := `up failed in release/order-api after 20.0s, 2m40s ago: 3 steps one after the other, of 9
+
+STEP               TOOK    %           BESIDE IT
+host/disk          1ms     0  already
+cluster            15.0s  75           image/order-api 9.0s, load/order-api 2.0s, a 1.0s, 1 more
+release/order-api  5.0s   25  failed
+`
+	got := regexp.MustCompile(`2m4\ds`).ReplaceAllString(r.out, "2m40s")
+	if r.code != 0 || got != want {
+		t.Errorf("exit code %d\n%s\n%s", r.code, r.err, cmp.Diff(want, got))
+	}
+	r = call(t, f, "timings", "-o", "json")
+	var run struct {
+		Command string
+		Timings struct {
+			TookMS int64
+			Chain  []struct {
+				Step   string
+				TookMS int64
+				Beside []struct{ Step string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(r.out), &run); err != nil || run.Command != "up" || run.Timings.TookMS != 20_000 || run.Timings.Chain[1].Beside[0].Step != "image/order-api" {
+		t.Errorf("%v: %s", err, r.out)
 	}
 }
 

@@ -96,7 +96,7 @@ func (p *Platform) Down(ctx context.Context, engine bool, on func(plan.Event)) e
 			},
 		})
 	}
-	return p.change(ctx, on, goals...)
+	return p.change(ctx, "down", on, goals...)
 }
 
 // CleanupList lists what Cleanup would delete, a line each.
@@ -147,7 +147,7 @@ func (p *Platform) Cleanup(ctx context.Context, on func(plan.Event)) error {
 			return p.kube.DeleteNamespaces(ctx, func(t kube.Trouble) { note(waitingFor(t)) }, Namespaces()...)
 		},
 	}
-	return p.change(ctx, on, gone)
+	return p.change(ctx, "cleanup", on, gone)
 }
 
 func (p *Platform) presentNamespaces(ctx context.Context) ([]string, error) {

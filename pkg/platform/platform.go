@@ -59,6 +59,7 @@ type Settings struct {
 	Fix          bool          // mend the host first
 	Kubeconfig   string        // the user's file to add the context to; "" is what KUBECONFIG says
 	NoKubeconfig bool          // add it nowhere
+	Version      string        // of platformctl, for what is kept of a failure
 	Getenv       func(string) string
 	Chatter      io.Writer // what the libraries inside say; shown when something failed
 }
@@ -99,10 +100,10 @@ func New(set Settings, run command.Runner) (*Platform, error) {
 	}, nil
 }
 
-// change runs steps under the cluster's lock.
-func (p *Platform) change(ctx context.Context, on func(plan.Event), goals ...*plan.Step) (err error) {
+// change runs steps, the first of which takes the cluster's lock, and records the run of that command.
+func (p *Platform) change(ctx context.Context, command string, on func(plan.Event), goals ...*plan.Step) (err error) {
 	defer func() { err = errors.Join(err, p.lock.release()) }()
-	return plan.Run(ctx, on, goals...)
+	return p.recordedRun(ctx, command, on, goals...)
 }
 
 // flag is what names this cluster on a command line, with a blank before it; "" for the default one.

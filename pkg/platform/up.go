@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"platformctl/pkg/cluster"
-	"platformctl/pkg/fault"
 	"platformctl/pkg/host"
 	"platformctl/pkg/plan"
 )
@@ -32,7 +28,7 @@ func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err
 	if err != nil {
 		return "", err
 	}
-	if err := plan.Run(ctx, on, goals...); err != nil {
+	if err := p.recordedRun(ctx, "up", on, goals...); err != nil {
 		return "", p.withEvidence(ctx, err)
 	}
 	return address(p.port), nil
@@ -147,31 +143,4 @@ func (p *Platform) needs(ctx context.Context) host.Needs {
 		origin = Packages // what this machine cannot do, its requirements say better
 	}
 	return p.needsFor(ctx, origin)
-}
-
-// withEvidence keeps what tells why the error came about, where there is a cluster to ask, and names it.
-func (p *Platform) withEvidence(ctx context.Context, failed error) error {
-	code := fault.CodeOf(failed)
-	var step *plan.StepError
-	if p.kube == nil || ctx.Err() != nil || code == fault.CodeUsage || !errors.As(failed, &step) {
-		return failed
-	}
-	if room, _, _ := strings.Cut(step.Step, "/"); room != "release" && room != "api" {
-		return failed // it was not for anything in the cluster
-	}
-	// The evidence is worth some seconds, and no more.
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	dir := filepath.Join(p.set.State, "evidence", p.set.Cluster+"-"+time.Now().Format("20060102-150405"))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return errors.Join(failed, fmt.Errorf("keep the evidence: %w", err))
-	}
-	if _, err := p.kube.Evidence(ctx, dir, Namespaces()); err != nil {
-		return errors.Join(failed, fmt.Errorf("keep the evidence: %w", err))
-	}
-	cure := fault.CureOf(failed)
-	if cure != "" {
-		cure += "\n"
-	}
-	return fault.New(code, cure+"events and logs of this moment are in "+dir, "%w", failed)
 }

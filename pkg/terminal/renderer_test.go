@@ -327,7 +327,7 @@ func TestJSONLines(t *testing.T) {
 	})
 	var kinds []string
 	for text := range strings.Lines(out.String()) {
-		var l line
+		var l plan.Line
 		decoder := json.NewDecoder(strings.NewReader(text))
 		decoder.DisallowUnknownFields()
 		if err := decoder.Decode(&l); err != nil {

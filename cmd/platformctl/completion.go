@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"platformctl/pkg/fault"
+	"platformctl/pkg/platform"
+	"platformctl/pkg/terminal"
+)
+
+func newCompletion(root *cobra.Command) *cobra.Command {
+	shells := []string{"bash", "zsh", "fish"}
+	return &cobra.Command{
+		Use:   "completion bash|zsh|fish",
+		Short: "What makes a shell complete commands, flags and live values",
+		Long: `completion prints a script for a shell, which then completes commands, flags
+and values: services, and of the running platform its shows.
+
+  bash   source <(platformctl completion bash)
+  zsh    source <(platformctl completion zsh)
+  fish   platformctl completion fish | source
+
+To have it in every new shell, put that line into its start-up file.`,
+		ValidArgs: shells,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 && slices.Contains(shells, args[0]) {
+				return nil
+			}
+			return fault.Usage(cmd.CommandPath()+" bash", "completion wants one of %s", strings.Join(shells, ", "))
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch args[0] {
+			case "zsh":
+				return root.GenZshCompletion(cmd.OutOrStdout())
+			case "fish":
+				return root.GenFishCompletion(cmd.OutOrStdout(), true)
+			}
+			return root.GenBashCompletionV2(cmd.OutOrStdout(), true)
+		},
+	}
+}
+
+// completing is the type of functions that tell a shell what may come next.
+type completing = func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective)
+
+// oneOf completes a flag that takes one of a few words.
+func oneOf(words ...string) completing {
+	return func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// servicesNext completes services that were not named yet.
+func servicesNext(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var next []string
+	for _, s := range platform.Services() {
+		if !slices.Contains(args, s.Name) {
+			next = append(next, s.Name+"\t"+s.Release+" in "+s.Namespace)
+		}
+	}
+	return next, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completionTime is what looking into the running platform may take: somebody waits with a finger on the key.
+const completionTime = time.Second
+
+// showsNext completes a show's number from the running platform; where none answers there is nothing to offer.
+func showsNext(e *env) completing {
+	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
+		defer cancel()
+		var next []string
+		if p, err := e.platform(); err == nil {
+			if api, err := p.API(ctx); err == nil {
+				if all, err := newShop(api, e.line).shows(ctx); err == nil {
+					for _, s := range all {
+						next = append(next, fmt.Sprintf("%s\t%s, %d seats free", strconv.FormatInt(s.ShowID, 10), s.Name, s.Free))
+					}
+				}
+			}
+		}
+		return next, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// completeFlags says what the flags of root and all its commands take.
+func completeFlags(e *env, root *cobra.Command) error {
+	values := map[string]completing{
+		"progress": oneOf(string(terminal.Auto), string(terminal.TTY), string(terminal.Plain), string(terminal.JSON), string(terminal.Quiet)),
+		"images":   oneOf(string(platform.Auto), string(platform.Registry), string(platform.Packages)),
+		"output":   oneOf("table", "json"),
+		"show":     showsNext(e),
+		"cluster":  oneOf(), "user": oneOf(), "qty": oneOf(),
+	}
+	for name, next := range values {
+		if root.LocalFlags().Lookup(name) != nil {
+			if err := root.RegisterFlagCompletionFunc(name, next); err != nil {
+				return err
+			}
+		}
+	}
+	for _, c := range root.Commands() {
+		if err := completeFlags(e, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
