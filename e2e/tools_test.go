@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -130,6 +131,18 @@ func tools(s *scenario) {
 	})
 	s.check("doctor finds nothing that a running platform lacks", func(s *scenario) {
 		s.platformctl("doctor").ends(0)
+	})
+	s.check("all images are carried in one file to a cache that is empty, and an altered file is refused", func(s *scenario) {
+		dir := s.t.TempDir()
+		file, empty := filepath.Join(dir, "images.tar"), "PLATFORMCTL_CACHE="+filepath.Join(dir, "cache")
+		s.platformctl("images", "save", file).ends(0).says("Saved to ")
+		s.types("cp " + file + " " + file + ".altered && printf x | dd of=" + file + ".altered bs=1 seek=40000000 conv=notrunc status=none").ends(0)
+		s.types(binary+" images load "+file+".altered", empty).ends(1).says("it is no whole bundle of images", "nothing was taken from it")
+		s.types(binary+" images ls -o json", empty).ends(0).never(`"where": "cache"`)
+		s.types(binary+" images load "+file, empty).ends(0).says("node", "postgresql", "rabbitmq", "order-api", "payment-service", "loaded")
+		// Whoever has loaded it has nothing to make: all that up would look for is there.
+		s.types(binary+" images prune --dry-run --parts -o json", empty).ends(0).never(`"where": "cache"`)
+		s.types(binary+" images save "+file+".again", empty).ends(0)
 	})
 	s.check("version and help answer", func(s *scenario) {
 		s.platformctl("version").ends(0)

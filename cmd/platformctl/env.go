@@ -61,6 +61,9 @@ type thePlatform interface {
 	Kubeconfig(ctx context.Context) (string, error)
 	LastRun(ctx context.Context) (platform.Run, error)
 	Images(ctx context.Context) ([]platform.CachedImage, error)
+	PruneImages(ctx context.Context, parts, dry bool) ([]platform.CachedImage, error)
+	SaveImages(ctx context.Context, file string, on func(plan.Event)) error
+	LoadImages(ctx context.Context, file string, on func(plan.Event)) ([]platform.CachedImage, error)
 	Servers(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) (int, error)
 }
 

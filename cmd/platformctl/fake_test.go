@@ -85,6 +85,18 @@ func (f *fakePlatform) LastRun(context.Context) (platform.Run, error) { return f
 func (f *fakePlatform) Images(context.Context) ([]platform.CachedImage, error) {
 	return f.images, f.err
 }
+func (f *fakePlatform) PruneImages(_ context.Context, parts, dry bool) ([]platform.CachedImage, error) {
+	f.called("prune parts=%v dry=%v", parts, dry)
+	return f.images, f.err
+}
+func (f *fakePlatform) SaveImages(_ context.Context, file string, _ func(plan.Event)) error {
+	f.called("save %s", file)
+	return f.err
+}
+func (f *fakePlatform) LoadImages(_ context.Context, file string, _ func(plan.Event)) ([]platform.CachedImage, error) {
+	f.called("load %s", file)
+	return f.images, f.err
+}
 func (f *fakePlatform) Servers(_ context.Context, argv []string, _ io.Reader, _, _ io.Writer) (int, error) {
 	f.called("servers %q", argv)
 	return f.code, f.err

@@ -83,6 +83,7 @@ func TestWrongCalls(t *testing.T) {
 		{"servers", "servers wants a command after --", "servers -- go test"},
 		{"servers go test", "servers wants a command after --", "servers -- go test"},
 		{"images rm", `images has no command "rm"`, "images ls"},
+		{"images save", "platformctl images save wants one file", "images save platformctl-images.tar"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			f := &fakePlatform{}
@@ -106,7 +107,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -458,14 +459,35 @@ func TestKubeconfig(t *testing.T) {
 }
 
 func TestImages(t *testing.T) {
-	f := &fakePlatform{images: []platform.CachedImage{{Ref: "platformctl.local/node:v1", Key: "k", Path: "/c/n.tar", Size: 359_000_000}, {Key: "abc", Path: "/c/p", Size: 41_000_000}}}
-	want := `IMAGE                      SIZE    FILE
+	f := &fakePlatform{images: []platform.CachedImage{
+		{Ref: "platformctl.local/node:v1", Key: "k", Where: "cache", Path: "/c/n.tar", Size: 359_000_000}, {Key: "abc", Where: "cache", Path: "/c/p", Size: 41_000_000},
+		{Key: "order-api-source-1", Where: "cache", Path: "/c/s", Size: 20}, {Ref: "platformctl.local/node:v1", Where: "engine", Size: 500_000_000},
+	}}
+	table := func(what string) string {
+		return `IMAGE                      SIZE    WHERE
 platformctl.local/node:v1  359 MB  /c/n.tar
 (part) abc                 41 MB   /c/p
-2 images, 400 MB
+platformctl.local/node:v1  500 MB  engine
+4 pieces ` + what + `, 900 MB, 1 note on sources among them
 `
-	if r := call(t, f, "images", "ls"); r.code != 0 || r.out != want {
-		t.Errorf("exit code %d\n%s", r.code, r.out)
+	}
+	for _, c := range []struct{ args, called, out string }{
+		{"images", "", table("kept")},
+		{"images ls", "", table("kept")},
+		{"images prune --dry-run", "prune parts=false dry=true", table("would go")},
+		{"images prune --parts", "prune parts=true dry=false", table("removed")},
+		{"images load x.tar", "load x.tar", table("loaded")},
+		{"images save x.tar", "save x.tar", "Saved to x.tar\nThere:  bin/platformctl images load x.tar\n"},
+	} {
+		f.calls = nil
+		r := call(t, f, append(strings.Fields(c.args), "--project", project(t))...)
+		if r.code != 0 || r.out != c.out || strings.Join(f.calls, ", ") != c.called {
+			t.Errorf("%s: exit code %d, %q\n%s%s", c.args, r.code, f.calls, r.out, r.err)
+		}
+	}
+	f.calls = nil
+	if r := call(t, f, "images", "prune", "-o", "yaml", "--project", project(t)); r.code != fault.CodeUsage || len(f.calls) > 0 {
+		t.Errorf("exit code %d, %q", r.code, f.calls)
 	}
 	if r := call(t, &fakePlatform{}, "images", "ls", "-o", "json"); r.out != "[]\n" {
 		t.Errorf("an empty cache is %q", r.out)

@@ -242,27 +242,6 @@ func (p *Platform) decideOrigin(ctx context.Context) (Origin, error) {
 	return Packages, nil
 }
 
-// CachedImage is an image in the cache, or a part of one.
-type CachedImage struct {
-	Ref  string `json:"ref,omitempty"` // "" for a part
-	Key  string `json:"key"`
-	Path string `json:"path"`
-	Size int64  `json:"bytes"`
-}
-
-// Images lists the cache, the largest first.
-func (p *Platform) Images(context.Context) ([]CachedImage, error) {
-	entries, err := p.cache.List()
-	if err != nil {
-		return nil, fmt.Errorf("list the cache %s: %w", p.set.Cache, err)
-	}
-	var all []CachedImage
-	for _, e := range entries {
-		all = append(all, CachedImage{Ref: e.Ref, Key: e.Key, Path: e.Path, Size: e.Size})
-	}
-	return all, nil
-}
-
 // engineImage has the release's image in the engine and returns its name.
 func (p *Platform) engineImage(ctx context.Context, release string) (string, error) {
 	origin, err := p.origin(ctx)

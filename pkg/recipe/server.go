@@ -24,17 +24,7 @@ func (k *Kitchen) PostgreSQL() *Recipe {
 	const bin = "usr/lib/postgresql/17/bin"
 	return k.server(server{
 		name: "postgresql", version: "17",
-		root: debian{
-			name: "postgresql", packages: []string{"postgresql-17"},
-			// The compiler for hot queries is 158 MB; without its library PostgreSQL goes on without it.
-			without: []string{
-				"/usr/lib/x86_64-linux-gnu/libLLVM*", "/usr/lib/llvm-*", "/usr/lib/x86_64-linux-gnu/libz3*",
-				"/usr/lib/postgresql/17/lib/bitcode/*", "/usr/lib/postgresql/17/lib/llvmjit*",
-			},
-			setup: user("postgres", "/var/lib/postgresql", "/bin/bash") +
-				// The package would make a cluster of 40 MB at once; ours is made where the data is.
-				`; mkdir -p "$1/etc/postgresql-common"; echo create_main_cluster = false > "$1/etc/postgresql-common/createcluster.conf"`,
-		},
+		root: postgresRoot(),
 		config: image.Config{
 			Env:        []string{"PATH=/" + bin + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"},
 			StopSignal: "SIGINT", // what PostgreSQL calls a fast shutdown; SIGTERM would wait for clients to leave
@@ -55,14 +45,26 @@ func (k *Kitchen) PostgreSQL() *Recipe {
 	})
 }
 
+// postgresRoot is what PostgreSQL needs of Debian.
+func postgresRoot() debian {
+	return debian{
+		name: "postgresql", packages: []string{"postgresql-17"},
+		// The compiler for hot queries is 158 MB; without its library PostgreSQL goes on without it.
+		without: []string{
+			"/usr/lib/x86_64-linux-gnu/libLLVM*", "/usr/lib/llvm-*", "/usr/lib/x86_64-linux-gnu/libz3*",
+			"/usr/lib/postgresql/17/lib/bitcode/*", "/usr/lib/postgresql/17/lib/llvmjit*",
+		},
+		setup: user("postgres", "/var/lib/postgresql", "/bin/bash") +
+			// The package would make a cluster of 40 MB at once; ours is made where the data is.
+			`; mkdir -p "$1/etc/postgresql-common"; echo create_main_cluster = false > "$1/etc/postgresql-common/createcluster.conf"`,
+	}
+}
+
 // RabbitMQ is the recipe for RabbitMQ 4.
 func (k *Kitchen) RabbitMQ() *Recipe {
 	return k.server(server{
 		name: "rabbitmq", version: "4",
-		root: debian{
-			name: "rabbitmq", packages: []string{"rabbitmq-server"},
-			setup: user("rabbitmq", "/var/lib/rabbitmq", "/usr/sbin/nologin"),
-		},
+		root: rabbitRoot(),
 		config: image.Config{
 			// Not /usr/sbin first: the scripts there want to be called by root and change the user.
 			Env:        []string{"PATH=/usr/lib/rabbitmq/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=/var/lib/rabbitmq"},
@@ -73,6 +75,14 @@ func (k *Kitchen) RabbitMQ() *Recipe {
 			t.Dir("etc/rabbitmq/conf.d", 0o755, serverID, serverID)
 		},
 	})
+}
+
+// rabbitRoot is what RabbitMQ needs of Debian.
+func rabbitRoot() debian {
+	return debian{
+		name: "rabbitmq", packages: []string{"rabbitmq-server"},
+		setup: user("rabbitmq", "/var/lib/rabbitmq", "/usr/sbin/nologin"),
+	}
 }
 
 // serverID is the user and the group of both servers, the same as in the official images, so that a volume fits both.

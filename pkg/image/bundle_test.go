@@ -1,0 +1,210 @@
+package image
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// stored puts a content under a key.
+func stored(t *testing.T, c *Cache, key, content string) CacheEntry {
+	t.Helper()
+	e, err := c.Make(t.Context(), key, func(_ context.Context, work string) (Made, error) {
+		path := filepath.Join(work, "x")
+		return Made{Path: path, Ref: "platformctl.local/" + key, ID: "sha256:" + key}, os.WriteFile(path, []byte(content), 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func quiet(Note) {}
+
+func TestABundleCarriesImages(t *testing.T) {
+	from, to := NewCache(t.TempDir()), NewCache(filepath.Join(t.TempDir(), "new"))
+	a, b := stored(t, from, "node-1", strings.Repeat("node", 1000)), stored(t, from, "order-api-2", "program")
+	stored(t, from, "old-3", "not wanted")
+	file := filepath.Join(t.TempDir(), "images.tar")
+	var notes []Note
+	if err := from.Export(t.Context(), file, []string{"node-1", "order-api-2"}, func(n Note) { notes = append(notes, n) }); err != nil {
+		t.Fatal(err)
+	}
+	if last := notes[len(notes)-1]; last.Current != 4007 || last.Total != 4007 {
+		t.Errorf("%+v", notes)
+	}
+	for range 2 { // the second time all is there
+		entries, err := to.Import(t.Context(), file, quiet)
+		if err != nil || len(entries) != 2 {
+			t.Fatalf("%+v %v", entries, err)
+		}
+	}
+	for _, want := range []CacheEntry{a, b} {
+		got, ok, err := to.Get(want.Key)
+		if err != nil || !ok || got.Ref != want.Ref || got.ID != want.ID || got.Sum != want.Sum {
+			t.Errorf("%+v %v %v", got, ok, err)
+		}
+	}
+	if all, err := to.List(); err != nil || len(all) != 2 {
+		t.Errorf("%+v %v", all, err)
+	}
+	if err := from.Export(t.Context(), file, []string{"nosuch-1"}, quiet); err == nil || !strings.Contains(err.Error(), "nosuch-1 is not in the cache") {
+		t.Error(err)
+	}
+}
+
+func TestADamagedBundleTouchesNothing(t *testing.T) {
+	from := NewCache(t.TempDir())
+	stored(t, from, "node-1", strings.Repeat("node", 1000))
+	stored(t, from, "order-api-2", "the program")
+	dir := t.TempDir()
+	file := filepath.Join(dir, "images.tar")
+	if err := from.Export(t.Context(), file, []string{"node-1", "order-api-2"}, quiet); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	altered := bytes.Replace(whole, []byte("the program"), []byte("thy program"), 1)
+	later := bytes.Replace(whole, []byte(`"version": 1`), []byte(`"version": 9`), 1)
+	var another bytes.Buffer
+	w := tar.NewWriter(&another)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Name: "../../etc/passwd", Mode: 0o644}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		raw  []byte
+		says string
+	}{
+		"cut in the last": {whole[:bytes.Index(whole, []byte("the program"))+3], "order-api-2"},
+		"cut early":       {whole[:700], ""},
+		"empty":           {nil, "list of its contents"},
+		"altered":         {altered, "order-api-2 has another content"},
+		"of later":        {later, "version 9"},
+		"another tar":     {another.Bytes(), "list of its contents"},
+		"no tar":          {[]byte(strings.Repeat("nonsense", 1000)), "list of its contents"},
+	} {
+		if err := os.WriteFile(file, c.raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		to := NewCache(filepath.Join(t.TempDir(), "new"))
+		if _, err := to.Import(t.Context(), file, quiet); !errors.Is(err, ErrBundle) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if all, err := to.List(); err != nil || len(all) > 0 {
+			t.Errorf("%s: %+v %v", name, all, err)
+		}
+	}
+}
+
+func TestAFailedExportLeavesWhatWasThere(t *testing.T) {
+	c := NewCache(t.TempDir())
+	e := stored(t, c, "node-1", "node")
+	if err := os.WriteFile(e.Path, []byte("edon"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(e.Path, e.Used, mustChanged(t, c, "node-1")); err != nil { // so that it is believed
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "images.tar")
+	if err := os.WriteFile(file, []byte("before"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Export(t.Context(), file, []string{"node-1"}, quiet); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Error(err)
+	}
+	names, err := os.ReadDir(dir)
+	raw, readErr := os.ReadFile(file)
+	if err := errors.Join(err, readErr); err != nil || len(names) != 1 || string(raw) != "before" {
+		t.Errorf("%v %q %v", names, raw, err)
+	}
+}
+
+// mustChanged is the time of change under which an entry is believed.
+func mustChanged(t *testing.T, c *Cache, key string) time.Time {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(c.dir, key+".json"))
+	var r record
+	if err := errors.Join(err, json.Unmarshal(raw, &r)); err != nil {
+		t.Fatal(err)
+	}
+	return r.Changed
+}
+
+func TestPrune(t *testing.T) {
+	c := NewCache(t.TempDir())
+	for _, key := range []string{"node-1", "node-2", "postgresql-1"} {
+		stored(t, c, key, key)
+	}
+	write(t, filepath.Join(c.dir, "rabbitmq-1.work", "half"), "half")
+	unused, err := c.Unused(func(key string) bool { return key == "node-2" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range unused {
+		names = append(names, e.Key)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, []string{"node-1", "postgresql-1", "rabbitmq-1"}) {
+		t.Errorf("%q", names)
+	}
+	unlock, err := c.lock(t.Context(), "postgresql-1") // somebody is at work
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := c.Prune(t.Context(), unused)
+	if err != nil || len(gone) != 2 {
+		t.Errorf("%+v %v", gone, err)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err = c.Prune(t.Context(), unused); err != nil || len(gone) != 3 { // nothing there is no error
+		t.Errorf("%+v %v", gone, err)
+	}
+	all, err := c.List()
+	left, globErr := filepath.Glob(filepath.Join(c.dir, "*.work"))
+	if err := errors.Join(err, globErr); err != nil || len(all) != 1 || all[0].Key != "node-2" || len(left) > 0 {
+		t.Errorf("%+v %q %v", all, left, err)
+	}
+}
+
+func FuzzBundle(f *testing.F) {
+	text, err := json.Marshal(contents{Version: bundleVersion, Entries: []bundled{{Key: "a-1", Size: 1, Sum: "x"}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	var whole bytes.Buffer
+	w := tar.NewWriter(&whole)
+	if err := w.WriteHeader(&tar.Header{Name: contentsName, Size: int64(len(text)), Mode: 0o644}); err != nil {
+		f.Fatal(err)
+	}
+	if _, err := w.Write(text); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes())
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		dir := t.TempDir()
+		file := filepath.Join(dir, "images.tar")
+		if err := os.WriteFile(file, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c := NewCache(filepath.Join(dir, "cache"))
+		if _, err := c.Import(t.Context(), file, quiet); err != nil {
+			if all, err := c.List(); err != nil || len(all) > 0 {
+				t.Errorf("%+v %v", all, err)
+			}
+		}
+	})
+}
