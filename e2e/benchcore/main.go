@@ -13,16 +13,22 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"platformctl/e2e/lab"
 	"platformctl/pkg/command"
 	"platformctl/pkg/proof"
 )
+
+// firstPort is the first of those at which the lab listens.
+const firstPort = 27430
+
+// noBroker is a service's environment in which the broker is away: nothing listens at that port.
+const noBroker = "RABBITMQ_PORT=1"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -69,13 +75,16 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := newLab(ctx, command.Local{}, project)
+	l, err := lab.New(ctx, command.Local{}, lab.Settings{Name: "benchcore", Project: project, Port: firstPort})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.close(context.WithoutCancel(ctx))) }()
+	defer func() { err = errors.Join(err, l.Close(context.WithoutCancel(ctx))) }()
 	b := &bench{settings: s, lab: l}
-	if b.meter, err = l.meter(ctx); err != nil {
+	if b.meter, err = l.Meter(ctx, "pgbench"); err != nil {
+		return err
+	}
+	if _, err := l.Database().Do(ctx, makeYardstick); err != nil {
 		return err
 	}
 	t, err := b.native(ctx)
@@ -83,7 +92,7 @@ func run(ctx context.Context, args []string) (err error) {
 		return err
 	}
 	if s.cluster != "" {
-		c, err := newOnCluster(ctx, l.run, s.ctl, s.cluster)
+		c, err := newOnCluster(ctx, command.Local{}, s.ctl, s.cluster)
 		if err != nil {
 			return err
 		}
@@ -144,8 +153,24 @@ func intake(clients int) string {
 
 type bench struct {
 	settings
-	lab   *lab
+	lab   *lab.Lab
 	meter proof.Meter
+}
+
+const makeYardstick = "CREATE TABLE yardstick (id serial PRIMARY KEY, user_id text NOT NULL, show_id integer NOT NULL, quantity integer NOT NULL, status text NOT NULL DEFAULT 'PENDING', created_at timestamptz NOT NULL DEFAULT now())"
+
+// empty takes all orders away, and begins a show that no bench sells out.
+func (b *bench) empty(ctx context.Context) error {
+	_, err := b.lab.Database().Do(ctx, "TRUNCATE orders, inventory_reservations, payments, outbox, order_events, yardstick; UPDATE shows SET capacity = 2000000000 WHERE id = 1; CHECKPOINT")
+	return err
+}
+
+// up starts a service and waits until it answers.
+func (b *bench) up(ctx context.Context, part string, env ...string) error {
+	if err := b.lab.Start(ctx, part, env...); err != nil {
+		return err
+	}
+	return b.lab.Await(ctx, part)
 }
 
 // native measures the rows round by round, so that what disturbs the machine for a while disturbs all of them.
@@ -206,26 +231,25 @@ func (b *bench) native(ctx context.Context) (*table, error) {
 
 // start measures how long a service takes from its start to ready, beside the size of what is started.
 func (b *bench) start(ctx context.Context, t *table) error {
-	for _, service := range []struct{ name, user, port string }{{"order-api", "order_api", orderPort}, {"payment-service", "payment_service", paymentPort}} {
-		size, err := os.Stat(filepath.Join(b.lab.dir, service.name))
+	for _, service := range []string{lab.OrderAPI, lab.PaymentService} {
+		size, err := os.Stat(b.lab.Program(service))
 		if err != nil {
 			return err
 		}
 		var took []time.Duration
 		for range b.rounds {
 			began := time.Now()
-			stop, err := b.lab.service(ctx, service.name, service.user, service.port, rabbitPort, "/ready")
-			if err != nil {
+			if err := b.up(ctx, service); err != nil {
 				return err
 			}
 			took = append(took, time.Since(began))
-			if err := stop(); err != nil {
+			if err := b.lab.Stop(service); err != nil {
 				return err
 			}
 		}
 		slices.Sort(took)
 		note := fmt.Sprintf("%d ms to ready; the program, all of its image but certificates, is %.1f MB", took[len(took)/2].Milliseconds(), float64(size.Size())/1e6)
-		t.add("start of "+service.name, "≤ 1 s; ≤ 20 MB", measured{note: note})
+		t.add("start of "+service, "≤ 1 s; ≤ 20 MB", measured{note: note})
 	}
 	return nil
 }
@@ -233,16 +257,16 @@ func (b *bench) start(ctx context.Context, t *table) error {
 // grown measures intake on large tables, and while an old snapshot keeps every dead row.
 func (b *bench) grown(ctx context.Context, t *table) error {
 	base := measured{perSecond: t.find(intake(64)).median()}
-	if err := b.lab.empty(ctx); err != nil {
+	if err := b.empty(ctx); err != nil {
 		return err
 	}
 	const fill = `INSERT INTO orders (user_id, show_id, quantity, status, ended_at) SELECT 'fill', 1, 1, 'CONFIRMED', now() FROM generate_series(1, 1000000);
 INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() FROM orders;
 INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 'fill', 50, 'SUCCEEDED', 'order.created:' || id FROM orders`
-	if _, err := b.lab.database().Do(ctx, fill); err != nil {
+	if _, err := b.lab.Database().Do(ctx, fill); err != nil {
 		return err
 	}
-	if _, err := b.lab.database().Do(ctx, "CHECKPOINT"); err != nil {
+	if _, err := b.lab.Database().Do(ctx, "CHECKPOINT"); err != nil {
 		return err
 	}
 	m, err := b.intake(ctx, 64, false)
@@ -250,19 +274,19 @@ INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 
 		return err
 	}
 	t.add("the same as with 64 clients, on 1 M orders", "≥ 0.9 of empty", m.against(base))
-	if err := b.lab.empty(ctx); err != nil {
+	if err := b.empty(ctx); err != nil {
 		return err
 	}
 	held, release := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		_, err := b.lab.inPostgres(held, "psql", "-q", "-U", "postgres", "-d", "postgresdb", "-c", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shows; SELECT pg_sleep(600)")
+		_, err := b.lab.Exec(lab.PostgreSQL)(held, "psql", "-q", "-U", "postgres", "-d", "postgresdb", "-c", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shows; SELECT pg_sleep(600)")
 		ended <- err
 	}()
 	m, err = b.intakeFor(ctx, 64, time.Duration(b.long)*time.Second)
 	release()
 	<-ended // it was stopped: that is no error
-	if _, e := b.lab.database().Do(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"); err == nil {
+	if _, e := b.lab.Database().Do(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"); err == nil {
 		err = e
 	}
 	if err != nil {
@@ -276,18 +300,16 @@ var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 // pgbench is the yardstick.
 func (b *bench) pgbench(ctx context.Context) (m measured, err error) {
-	if err := b.lab.empty(ctx); err != nil {
+	if err := b.empty(ctx); err != nil {
 		return m, err
 	}
 	const script = `printf %s "INSERT INTO yardstick (user_id, show_id, quantity) VALUES ('bench', 1, 1);" >/tmp/yardstick.sql
-/usr/lib/postgresql/17/bin/pgbench -n -M prepared -c 32 -j 2 -T "$1" -f /tmp/yardstick.sql -h 127.0.0.1 -U postgres postgresdb && times`
+PGPASSWORD=$POSTGRES_PASSWORD /usr/lib/postgresql/17/bin/pgbench -n -M prepared -c 32 -j 2 -T "$1" -f /tmp/yardstick.sql -h 127.0.0.1 -U postgres postgresdb && times`
 	from, err := b.meter.Mark()
 	if err != nil {
 		return m, err
 	}
-	c := command.New("docker", "exec", "--env", "PGPASSWORD", b.lab.postgres, "sh", "-c", script, "sh", strconv.Itoa(b.seconds))
-	c.Env = []string{"PGPASSWORD=" + b.lab.password}
-	out, err := b.lab.run.Run(ctx, c)
+	out, err := b.lab.Exec(lab.PostgreSQL)(ctx, "sh", "-c", script, "sh", strconv.Itoa(b.seconds))
 	if err != nil {
 		return m, err
 	}
@@ -322,20 +344,20 @@ func children(said string) (used time.Duration) {
 // intake measures order-api alone with the database.
 func (b *bench) intake(ctx context.Context, clients int, empty bool) (m measured, err error) {
 	if empty {
-		if err := b.lab.empty(ctx); err != nil {
+		if err := b.empty(ctx); err != nil {
 			return m, err
 		}
 	}
-	stop, err := b.lab.services(ctx, false)
-	if err != nil {
+	// What it holds for the broker can go nowhere, and it would say so: in the end it is killed.
+	if err := b.up(ctx, lab.OrderAPI, noBroker); err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, stop()) }()
+	defer func() { err = errors.Join(err, b.lab.Kill(context.WithoutCancel(ctx), lab.OrderAPI)) }()
 	from, err := b.meter.Mark()
 	if err != nil {
 		return m, err
 	}
-	a, err := proof.Load{Address: "127.0.0.1:" + orderPort, Show: 1, Quantity: 1, Clients: clients, Duration: time.Duration(b.seconds) * time.Second}.Run(ctx)
+	a, err := proof.Load{Address: b.lab.Address(lab.OrderAPI), Show: 1, Quantity: 1, Clients: clients, Duration: time.Duration(b.seconds) * time.Second}.Run(ctx)
 	if err != nil {
 		return m, err
 	}
@@ -351,7 +373,7 @@ func (b *bench) intake(ctx context.Context, clients int, empty bool) (m measured
 func (b *bench) intakeFor(ctx context.Context, clients int, long time.Duration) (m measured, err error) {
 	var all measured
 	for left := long; left > 0; left -= time.Duration(b.seconds) * time.Second {
-		if _, err := b.lab.database().Do(ctx, "TRUNCATE outbox"); err != nil {
+		if _, err := b.lab.Database().Do(ctx, "TRUNCATE outbox"); err != nil {
 			return m, err
 		}
 		if m, err = b.intake(ctx, clients, false); err != nil {
@@ -367,17 +389,18 @@ func (b *bench) intakeFor(ctx context.Context, clients int, long time.Duration) 
 
 // pipeline measures orders to their ends, and verifies afterwards.
 func (b *bench) pipeline(ctx context.Context, load proof.Load) (m measured, err error) {
-	if err := b.lab.empty(ctx); err != nil {
+	if err := b.empty(ctx); err != nil {
 		return m, err
 	}
-	stop, err := b.lab.services(ctx, true)
-	if err != nil {
-		return m, err
+	for _, part := range []string{lab.PaymentService, lab.OrderAPI} {
+		if err := b.up(ctx, part); err != nil {
+			return m, err
+		}
+		defer func() { err = errors.Join(err, b.lab.Stop(part)) }()
 	}
-	defer func() { err = errors.Join(err, stop()) }()
-	load.Address, load.Show, load.Quantity = "127.0.0.1:"+orderPort, 1, 1
+	load.Address, load.Show, load.Quantity = b.lab.Address(lab.OrderAPI), 1, 1
 	r, err := proof.Bench{
-		Platform: b.lab.platform(), Database: b.lab.database(), Load: load, Meter: b.meter, Settle: 2 * time.Minute,
+		Platform: b.lab.Platform(), Database: b.lab.Database(), Load: load, Meter: b.meter, Settle: 2 * time.Minute,
 		Say: func(line string) { fmt.Fprintln(os.Stderr, line) },
 	}.Run(ctx)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"platformctl/pkg/command"
+	"platformctl/e2e/lab"
 	"platformctl/pkg/proof"
 )
 
@@ -160,12 +160,12 @@ func (t *table) print(w io.Writer) {
 }
 
 // document writes the page.
-func (t *table) document(ctx context.Context, l *lab, path string) error {
-	version, err := l.database().Do(ctx, "SHOW server_version")
+func (t *table) document(ctx context.Context, l *lab.Lab, path string) error {
+	version, err := l.Database().Do(ctx, "SHOW server_version")
 	if err != nil {
 		return err
 	}
-	broker, err := l.run.Run(ctx, command.New("docker", "exec", l.rabbit, "rabbitmqctl", "--silent", "version"))
+	broker, err := l.Exec(lab.RabbitMQ)(ctx, "rabbitmqctl", "--silent", "version")
 	if err != nil {
 		return err
 	}
