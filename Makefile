@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration e2e bench-up bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration kill e2e bench-up bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ down: build ## delete the cluster; asks where data would be lost (ARGS=-y does n
 
 check: lint unit ## what is quick: format, vet, staticcheck, tests that need no servers
 
-test: lint unit integration bench-guard e2e ## everything, the fast before the slow
+test: lint unit integration bench-guard kill e2e ## everything, the fast before the slow
 
 lint: format
 	go vet ./...
@@ -80,10 +80,13 @@ needs-servers = $(shell go list -f '{{.ImportPath}} {{join .Imports " "}} {{join
 
 unit: go ## tests that need no servers
 	@set -e; servers="$(needs-servers)"; \
-	go list ./... | grep -v '^platformctl/e2e' | { test -n "$$servers" && grep -vxF "$$(printf '%s\n' $$servers)" || cat; } | xargs go test
+	go list ./... | grep -vx 'platformctl/e2e' | { test -n "$$servers" && grep -vxF "$$(printf '%s\n' $$servers)" || cat; } | xargs go test
 
 integration: build ## tests on PostgreSQL and RabbitMQ from the product's own images
 	@bin/platformctl servers -- go test -count=1 $(needs-servers)
+
+kill: build ## services and servers are killed under load: nothing may be lost, doubled, oversold or stuck
+	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestKilledUnderLoad ./e2e/kill
 
 # The scenarios type the lines that users rely on as they stand, curl among them.
 curl:

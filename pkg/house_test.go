@@ -33,7 +33,7 @@ var rooms = map[string][]string{
 	"cmd/order-api":       {"pkg/order", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 
-	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof"}, // benchcore measures by the code of bench
+	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof"}, // benchcore measures by the code of bench, kill judges by that of verify
 }
 
 // helpers are for tests alone.

@@ -1,0 +1,188 @@
+package kill
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// request is an order that somebody wants. Its key is sent as its user too, so that the orders' own rows tell whose they are.
+type request struct {
+	key            string
+	show, quantity int
+}
+
+// answer is how one try ended.
+type answer struct {
+	at        time.Time
+	status    int // 0 is none: whether the order was taken is not known
+	order     int // of a 202
+	available int // of a 409
+	said      string
+}
+
+// final tells whether nobody needs to ask again.
+func (a answer) final() bool {
+	return a.status != 0 && a.status != http.StatusServiceUnavailable
+}
+
+// asked is a request and how all its tries ended, in their order.
+type asked struct {
+	request
+	began   time.Time
+	answers []answer
+}
+
+// accepted is the first answer by an order; its order is 0 where there is none.
+func (a *asked) accepted() answer {
+	for _, got := range a.answers {
+		if got.status == http.StatusAccepted {
+			return got
+		}
+	}
+	return answer{}
+}
+
+// client asks for orders and remembers what it was told.
+type client struct {
+	http    *http.Client
+	address string
+
+	mu  sync.Mutex
+	all []*asked
+}
+
+const (
+	answerTimeout = 10 * time.Second
+	askAgain      = 100 * time.Millisecond // sooner than Retry-After says: whoever comes back up is asked at once
+)
+
+func newClient(address string) *client {
+	return &client{address: address, http: &http.Client{Timeout: answerTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
+}
+
+// order asks with one key until the answer is final or ctx ends.
+func (c *client) order(ctx context.Context, r request) *asked {
+	a := &asked{request: r, began: time.Now()}
+	c.mu.Lock()
+	c.all = append(c.all, a)
+	c.mu.Unlock()
+	c.again(ctx, a)
+	return a
+}
+
+// again asks once more with a key that was asked with before.
+func (c *client) again(ctx context.Context, a *asked) {
+	for {
+		got := c.try(ctx, a.request)
+		c.mu.Lock()
+		a.answers = append(a.answers, got)
+		c.mu.Unlock()
+		if got.final() || !pause(ctx, askAgain/2+rand.N(askAgain)) {
+			return
+		}
+	}
+}
+
+func (c *client) try(ctx context.Context, r request) (got answer) {
+	defer func() { got.at = time.Now() }()
+	// The reader's type is hidden: the library would send a body that it could read again by itself when a connection breaks, and
+	// nobody would know.
+	body := fmt.Sprintf(`{"userId":%q,"showId":%d,"quantity":%d}`, r.key, r.show, r.quantity)
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/orders", io.NopCloser(strings.NewReader(body)))
+	if err != nil {
+		return answer{said: err.Error()}
+	}
+	post.ContentLength = int64(len(body))
+	post.Header.Set("Content-Type", "application/json")
+	post.Header.Set("Idempotency-Key", r.key)
+	response, err := c.http.Do(post)
+	if err != nil {
+		return answer{said: err.Error()}
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
+	if err != nil {
+		return answer{said: err.Error()}
+	}
+	var told struct{ OrderID, Available int }
+	if err := json.Unmarshal(raw, &told); err != nil {
+		return answer{status: response.StatusCode, said: fmt.Sprintf("%s: %v", raw, err)}
+	}
+	return answer{status: response.StatusCode, order: told.OrderID, available: told.Available, said: string(raw)}
+}
+
+// since counts the requests that were begun and accepted after a time, and returns the order accepted first of these.
+func (c *client) since(from time.Time) (n, order int, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := len(c.all) - 1; i >= 0 && c.all[i].began.After(from.Add(-time.Second)); i-- { // nearly in the order of their beginnings
+		if got := c.all[i].accepted(); got.order != 0 && c.all[i].began.After(from) {
+			n++
+			if order == 0 || got.at.Before(at) {
+				order, at = got.order, got.at
+			}
+		}
+	}
+	return n, order, at
+}
+
+// pause returns false when ctx ends before d is over.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func TestTheClientAsksUntilItIsTold(t *testing.T) {
+	tries := 0
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if want := `{"userId":"k1","showId":3,"quantity":2}`; err != nil || string(body) != want || r.Header.Get("Idempotency-Key") != "k1" {
+			t.Errorf("it sent %s, %v", body, err)
+		}
+		tries++
+		switch tries {
+		case 2:
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, `{"error":"unavailable"}`) // a client that has gone has its own test
+		case 1, 3: // the second time on a connection that had served before
+			panic(http.ErrAbortHandler)
+		default:
+			w.WriteHeader(http.StatusAccepted)
+			_, _ = io.WriteString(w, `{"status":"accepted","orderId":7}`)
+		}
+	}))
+	defer api.Close()
+	began := time.Now()
+	c := newClient(strings.TrimPrefix(api.URL, "http://"))
+	a := c.order(t.Context(), request{"k1", 3, 2})
+	var statuses []int
+	for _, got := range a.answers {
+		statuses = append(statuses, got.status)
+	}
+	if diff := cmp.Diff([]int{0, 503, 0, 202}, statuses); diff != "" {
+		t.Errorf("the answers, want and got:\n%s", diff)
+	}
+	if n, order, at := c.since(began); n != 1 || order != 7 || at != a.answers[3].at {
+		t.Errorf("since it began %d were accepted, the first was %d at %s", n, order, at)
+	}
+	if n, _, _ := c.since(a.answers[3].at); n != 0 {
+		t.Errorf("%d were accepted after the last", n)
+	}
+}
