@@ -19,6 +19,7 @@ func TestPlatform(t *testing.T) {
 		{"wrong orders", wrongOrders},
 		{"a show is never oversold", neverOversold},
 		{"up again", upAgain},
+		{"stop and start", stopAndStart},
 		{"pods are killed while orders come in", killed},
 		{"a checkout with changes", changedCheckout},
 		{"a checkout with faults", faultyCheckout},

@@ -48,6 +48,8 @@ type env struct {
 // thePlatform is what the commands want of the platform; *platform.Platform is one.
 type thePlatform interface {
 	Up(ctx context.Context, on func(plan.Event)) (api string, err error)
+	Stop(ctx context.Context, on func(plan.Event)) error
+	Start(ctx context.Context, on func(plan.Event)) (api string, err error)
 	Losses(ctx context.Context) ([]string, error)
 	Down(ctx context.Context, engine bool, on func(plan.Event)) error
 	CleanupList(ctx context.Context) ([]string, error)

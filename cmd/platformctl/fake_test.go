@@ -52,6 +52,11 @@ func (f *fakePlatform) Up(ctx context.Context, on func(plan.Event)) (string, err
 	}
 	return f.api, f.err
 }
+func (f *fakePlatform) Stop(context.Context, func(plan.Event)) error { f.called("stop"); return f.err }
+func (f *fakePlatform) Start(context.Context, func(plan.Event)) (string, error) {
+	f.called("start")
+	return f.api, f.err
+}
 func (f *fakePlatform) Losses(context.Context) ([]string, error) { return f.losses, f.err }
 func (f *fakePlatform) Down(_ context.Context, engine bool, _ func(plan.Event)) error {
 	f.called("down engine=%v", engine)

@@ -22,6 +22,7 @@ can offer. It says what it does and what it waits for.`,
 		Example: `  platformctl up                        bring all up; again: nothing to do
   platformctl order --show 1 --qty 2    place an order and follow it to its end
   platformctl logs payment -f           what a service says
+  platformctl stop                      free memory and CPU, until start
   platformctl down                      throw it all away`,
 		SilenceErrors: true, SilenceUsage: true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
@@ -55,7 +56,7 @@ can offer. It says what it does and what it waits for.`,
 	const run, use, other = "run", "use", "other"
 	root.AddGroup(&cobra.Group{ID: run, Title: "The platform:"}, &cobra.Group{ID: use, Title: "At work:"}, &cobra.Group{ID: other, Title: "Besides:"})
 	for group, commands := range map[string][]*cobra.Command{
-		run:   {newUp(e), newStatus(e), newCleanup(e), newDown(e), newDoctor(e)},
+		run:   {newUp(e), newStop(e), newStart(e), newStatus(e), newCleanup(e), newDown(e), newDoctor(e)},
 		use:   {newOrder(e), newShows(e), newLogs(e), newPsql(e), newVerify(e), newBench(e), newTimings(e), newKubeconfig(e)},
 		other: {newImages(e), newVersion(e), newServers(e)},
 	} {

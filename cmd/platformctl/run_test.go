@@ -44,6 +44,8 @@ func TestWrongCalls(t *testing.T) {
 		{"up", "is not inside a checkout", "--project"},
 		{"up --project /nosuch", "/nosuch is not inside a checkout", "--project"},
 		{"status --project /nosuch", "/nosuch is not inside a checkout", "--project"},
+		{"stop now", `takes no arguments, and got "now"`, "stop --help"},
+		{"start --timeout 0s", "no time to wait", "--timeout 5m"},
 		{"status -o yaml", `-o "yaml" is neither table nor json`, "-o table|json"},
 		{"status --progress loud", `"loud" is none of`, "--progress"},
 		{"order", "--show N is needed", "platformctl shows"},
@@ -107,7 +109,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -220,6 +222,25 @@ func TestLibrariesAreHeardWhenSomethingFails(t *testing.T) {
 	}
 }
 
+func TestStopAndStart(t *testing.T) {
+	f := &fakePlatform{api: "http://127.0.0.1:8081"}
+	t.Chdir(t.TempDir()) // no checkout is needed
+	if r := call(t, f, "stop"); r.code != 0 || r.out != "" {
+		t.Errorf("stop: exit code %d, %s%s", r.code, r.out, r.err)
+	}
+	want := "The platform is up: http://127.0.0.1:8081\nNext: bin/platformctl order --show 1 --qty 2\n"
+	if r := call(t, f, "start", "--timeout", "9s"); r.code != 0 || r.out != want || f.settings.Timeout != 9*time.Second {
+		t.Errorf("start: exit code %d, %s%s", r.code, r.out, r.err)
+	}
+	if !slices.Equal(f.calls, []string{"stop", "start"}) {
+		t.Errorf("%q", f.calls)
+	}
+	f.err = fault.Unfit("platformctl up", "there is no cluster platform to start")
+	if r := call(t, f, "start"); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "to start\nTry:   bin/platformctl up\n") || r.out != "" {
+		t.Errorf("without a cluster: exit code %d, %s%s", r.code, r.out, r.err)
+	}
+}
+
 func TestDownAndCleanupAsk(t *testing.T) {
 	for _, command := range []string{"down", "cleanup"} {
 		f := &fakePlatform{losses: []string{"the orders and payments"}}
@@ -299,6 +320,10 @@ order-api-order-api-chart-5d9-x  apps       ready          12  2h00m
 	}
 	if !slices.Equal(f.calls, []string{"await", "status"}) {
 		t.Errorf("%q", f.calls)
+	}
+	f.status = platform.Status{Cluster: "platform", State: "stopped", Why: "cluster platform is stopped"}
+	if r := call(t, f, "status"); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "is stopped\nTry:   bin/platformctl start\n") {
+		t.Errorf("exit code %d: %s%s", r.code, r.out, r.err)
 	}
 	f.status = platform.Status{Cluster: "platform", State: "absent", Why: "cluster platform is absent"}
 	if r := call(t, f, "status"); r.code != fault.CodeUnfit || !strings.Contains(r.err, "not running") || !strings.HasPrefix(r.out, "Cluster: platform, absent\n") {

@@ -68,7 +68,11 @@ func (f statusFlags) run(ctx context.Context, e *env) error {
 	case s.State == "running":
 		return fault.Unfit(e.line("status --wait")+"\n"+e.line("up"), "the platform is not ready: %s", s.Why)
 	}
-	return fault.Unfit(e.line("up"), "the platform is not running: %s", s.Why)
+	cure := "up"
+	if s.State == "stopped" {
+		cure = "start"
+	}
+	return fault.Unfit(e.line(cure), "the platform is not running: %s", s.Why)
 }
 
 func printStatus(w io.Writer, s platform.Status) error {

@@ -114,6 +114,9 @@ type State struct {
 	Image     string // the reference that the node was made from
 	ImageID   string // the id of that image: sha256:…
 	Origin    Origin // as it was created; "" unless Stopped or Running
+
+	// Started is when the node began its present life, by the clock that its own programs have too; zero unless Running.
+	Started time.Time
 }
 
 // record is the content of the file that tells a whole cluster from a half one.
@@ -128,9 +131,10 @@ type inspected struct {
 	ID    string
 	Image string
 	State struct {
-		Status  string
-		Running bool
-		Paused  bool
+		Status    string
+		Running   bool
+		Paused    bool
+		StartedAt time.Time
 	}
 	Config struct {
 		Image  string
@@ -240,7 +244,7 @@ func (c *Cluster) judge(node *inspected, made record) State {
 	default:
 		s.Phase, s.Origin = Stopped, made.Origin
 		if node.State.Running && !node.State.Paused {
-			s.Phase = Running
+			s.Phase, s.Started = Running, node.State.StartedAt
 		}
 	}
 	return s

@@ -13,11 +13,12 @@ import (
 	"platformctl/pkg/command"
 )
 
-// graceful is how long the node's processes get to end before they are killed. All are told at once, servers with data end
-// well within it; the API server, whose etcd has ended first, would take its minute and a half, and is not waited for.
-const graceful = 10 * time.Second
+// graceful is how long the node's processes get to end before they are killed: as long as the servers with data have in
+// Kubernetes. They take a second or two.
+const graceful = 60 * time.Second
 
-// Start starts a stopped node and returns when it runs; Kubernetes in it is not waited for. A node that runs is left alone.
+// Start starts a stopped node and returns when it runs; Kubernetes in it is not waited for. In a node that runs it starts the
+// kubelet, which a stop that was cut off has ended; one that runs is left alone.
 func (c *Cluster) Start(ctx context.Context) error {
 	s, err := c.Inspect(ctx)
 	if err != nil {
@@ -25,6 +26,9 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}
 	switch s.Phase {
 	case Running:
+		if _, err := c.inNode(ctx, "systemctl", "start", "kubelet"); err != nil {
+			return fmt.Errorf("starting the kubelet of cluster %s: %w", c.name, err)
+		}
 		return nil
 	case Absent, Half:
 		return c.absent()
@@ -55,6 +59,13 @@ func (c *Cluster) Stop(ctx context.Context) error {
 		return nil
 	case Foreign:
 		return c.foreign(s)
+	}
+	// All processes are told at once, and the API server, which can write nothing any more when its etcd has ended, goes on
+	// trying for a minute and a half. What it was told is in etcd, so it is ended first, and the kubelet, which would start it
+	// again. A node that is too ill for that is stopped the slow way.
+	_, _ = c.inNode(ctx, "sh", "-c", "systemctl stop kubelet; pkill -KILL -x kube-apiserver")
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("stopping cluster %s: %w", c.name, context.Cause(ctx))
 	}
 	if _, err := c.run.Run(ctx, command.New("docker", "stop", "-t", strconv.Itoa(int(graceful.Seconds())), c.Node())); err != nil {
 		return fmt.Errorf("stopping cluster %s: %w", c.name, err)

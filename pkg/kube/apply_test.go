@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -44,7 +45,7 @@ items:
 }
 
 func TestConnectRefusesWhatIsNoKubeconfig(t *testing.T) {
-	if _, err := Connect([]byte("clusters: 7\n"), io.Discard); err == nil {
+	if _, err := Connect([]byte("clusters: 7\n"), time.Time{}, io.Discard); err == nil {
 		t.Error("it was taken")
 	}
 }

@@ -41,10 +41,14 @@ type Client struct {
 	dynamic   dynamic.Interface
 	discovery discovery.CachedDiscoveryInterface
 	mapper    meta.ResettableRESTMapper
+	born      time.Time // of the cluster's present life
 }
 
 // Connect makes a client from the text of a kubeconfig. It sends nothing. Warnings of the API server go to log.
-func Connect(kubeconfig []byte, log io.Writer) (*Client, error) {
+//
+// born is when the cluster's nodes began their present life. What a node's kubelet reported before that is still in the API
+// server after a stop and a start, "ready" and all, and is not believed. Zero believes everything.
+func Connect(kubeconfig []byte, born time.Time, log io.Writer) (*Client, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
 		return nil, fmt.Errorf("reading the kubeconfig: %w", err)
@@ -52,7 +56,8 @@ func Connect(kubeconfig []byte, log io.Writer) (*Client, error) {
 	config.QPS, config.Burst = qps, burst
 	config.UserAgent = "platformctl"
 	config.WarningHandler = rest.NewWarningWriter(log, rest.WarningWriterOptions{Deduplicate: true})
-	c := &Client{config: config}
+	// The API server writes times in whole seconds, cut off.
+	c := &Client{config: config, born: born.Truncate(time.Second)}
 	typed, err := kubernetes.NewForConfig(config)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", config.Host, err)
@@ -93,11 +98,11 @@ func (c *Client) Ready(ctx context.Context) (why string, err error) {
 	if err != nil {
 		return fmt.Sprintf("the API server is not ready: %v", err), nil
 	}
-	return nodesReady(nodes.Items), nil
+	return nodesReady(nodes.Items, c.born), nil
 }
 
-// nodesReady is the cause why nodes are not all ready, in the API server's words.
-func nodesReady(nodes []corev1.Node) string {
+// nodesReady is the cause why nodes are not all ready, in the API server's words, as far as these are from this life.
+func nodesReady(nodes []corev1.Node, born time.Time) string {
 	if len(nodes) == 0 {
 		return "no node has registered"
 	}
@@ -108,7 +113,9 @@ func nodesReady(nodes []corev1.Node) string {
 				continue
 			}
 			why = ""
-			if cond.Status != corev1.ConditionTrue {
+			if cond.LastHeartbeatTime.Time.Before(born) {
+				why = fmt.Sprintf("node %s has not reported since the cluster was started", n.Name)
+			} else if cond.Status != corev1.ConditionTrue {
 				why = fmt.Sprintf("node %s: %s: %s", n.Name, cond.Reason, cond.Message)
 			}
 		}
@@ -141,7 +148,7 @@ func (c *Client) AwaitReady(ctx context.Context, say func(string)) error {
 		for _, n := range nodes {
 			all = append(all, n)
 		}
-		why := nodesReady(all)
+		why := nodesReady(all, c.born)
 		tell(why)
 		return why == ""
 	})

@@ -83,8 +83,8 @@ func livesOf(pod *corev1.Pod, previous bool) (lives []life, why []string) {
 				lives = append(lives, life{key: key, previous: true})
 			}
 		case s.State.Running != nil || s.State.Terminated != nil:
-			if hasBefore && (crashed(s) || s.State.Running != nil) {
-				lives = append(lives, life{key: key, previous: true, ifEmpty: !crashed(s)})
+			if hasBefore && (crashed(s, time.Time{}) || s.State.Running != nil) {
+				lives = append(lives, life{key: key, previous: true, ifEmpty: !crashed(s, time.Time{})})
 			}
 			lives = append(lives, life{key: key})
 		case hasBefore:
@@ -101,7 +101,7 @@ func livesOf(pod *corev1.Pod, previous bool) (lives []life, why []string) {
 		}
 	}
 	if len(pod.Status.ContainerStatuses) == 0 && !previous {
-		if t, bad := diagnose(pod, nil, ""); bad {
+		if t, bad := diagnose(pod, time.Time{}, nil, ""); bad {
 			why = append(why, t.String())
 		}
 	}

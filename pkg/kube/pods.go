@@ -34,7 +34,7 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]Pod, e
 	}
 	var events []corev1.Event
 	for i := range list.Items {
-		if _, bad := diagnose(&list.Items[i], nil, ""); !bad {
+		if _, bad := diagnose(&list.Items[i], c.born, nil, ""); !bad {
 			continue
 		}
 		all, err := c.typed.CoreV1().Events(namespace).List(ctx, metav1.ListOptions{})
@@ -46,12 +46,12 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]Pod, e
 	}
 	pods := make([]Pod, 0, len(list.Items))
 	for i := range list.Items {
-		pods = append(pods, summary(&list.Items[i], events))
+		pods = append(pods, summary(&list.Items[i], events, c.born))
 	}
 	return pods, nil
 }
 
-func summary(pod *corev1.Pod, events []corev1.Event) Pod {
+func summary(pod *corev1.Pod, events []corev1.Event, born time.Time) Pod {
 	p := Pod{
 		Namespace: pod.Namespace, Name: pod.Name, UID: string(pod.UID), Phase: string(pod.Status.Phase), Ready: podReady(pod),
 		Of: len(pod.Spec.Containers), Node: pod.Spec.NodeName, Created: pod.CreationTimestamp.Time,
@@ -67,8 +67,11 @@ func summary(pod *corev1.Pod, events []corev1.Event) Pod {
 			p.Up++
 		}
 	}
-	if t, bad := diagnose(pod, about(pod, events), ""); bad {
-		p.Reason, p.Message = t.Reason, t.Message
+	if t, bad := diagnose(pod, born, about(pod, events), ""); bad {
+		p.Ready, p.Reason, p.Message = false, t.Reason, t.Message
+	}
+	if outdated(pod, born) {
+		p.Up = 0
 	}
 	return p
 }

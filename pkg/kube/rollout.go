@@ -31,7 +31,8 @@ type controller struct {
 	reason, failure                string // of the controller itself, where it gave up or could not make its pods
 }
 
-// complete tells whether every pod is of the newest template and ready, else why not.
+// complete tells whether every pod is of the newest template and ready, else why not. It believes the controller's sums, which
+// lag behind the pods: after a restart of the cluster by seconds.
 func (c controller) complete() (bool, string) {
 	switch {
 	case c.observed < c.generation:
@@ -115,8 +116,8 @@ func (c *Client) controllerOf(ctx context.Context, w Workload) (*controller, err
 	return &found, nil
 }
 
-// Rollout tells by one call whether all pods of a workload are of its newest version and ready, else why not. A workload
-// that does not exist is not done.
+// Rollout tells whether all pods of a workload are of its newest version and ready, else why not. A workload that does not
+// exist is not done.
 func (c *Client) Rollout(ctx context.Context, w Workload) (done bool, why string, err error) {
 	found, err := c.controllerOf(ctx, w)
 	if err != nil {
@@ -125,8 +126,26 @@ func (c *Client) Rollout(ctx context.Context, w Workload) (done bool, why string
 	if found == nil {
 		return false, "it does not exist", nil
 	}
-	done, why = found.complete()
-	return done, why, nil
+	if done, why = found.complete(); !done {
+		return done, why, nil
+	}
+	selector, err := metav1.LabelSelectorAsSelector(found.selector)
+	if err != nil {
+		return false, "", fmt.Errorf("reading the selector of %s: %w", w, err)
+	}
+	list, err := c.typed.CoreV1().Pods(w.Namespace).List(ctx, metav1.ListOptions{LabelSelector: selector.String()})
+	if err != nil {
+		return false, "", fmt.Errorf("listing the pods of %s: %w", w, err)
+	}
+	for i := range list.Items {
+		if list.Items[i].Status.Phase == corev1.PodFailed {
+			continue // evicted, and replaced
+		}
+		if t, bad := diagnose(&list.Items[i], c.born, nil, ""); bad {
+			return false, t.String(), nil
+		}
+	}
+	return true, "", nil
 }
 
 // board is all that is known of what is waited for.
@@ -135,6 +154,7 @@ type board struct {
 	pods        map[string]corev1.Pod
 	events      map[string]corev1.Event
 	lines       map[string]string // the last line of a crashed container, by its id
+	born        time.Time         // of the cluster's present life
 	unread      int               // how many collections have not been listed yet
 	silent      error             // why the API server could not be asked, nil when it could
 }
@@ -143,7 +163,7 @@ type board struct {
 // the workloads, their pods, and the events of their namespaces, and calls say with the worst trouble whenever that is another.
 // Past ctx's deadline its error is a time-out that wraps *Unready, with every trouble.
 func (c *Client) AwaitRollouts(ctx context.Context, workloads []Workload, say func(Trouble)) error {
-	b := &board{controllers: map[Workload]controller{}, pods: map[string]corev1.Pod{}, events: map[string]corev1.Event{}, lines: map[string]string{}}
+	b := &board{controllers: map[Workload]controller{}, pods: map[string]corev1.Pod{}, events: map[string]corev1.Event{}, lines: map[string]string{}, born: c.born}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	changes := make(chan func(), 16)
@@ -309,15 +329,14 @@ func (b *board) troubles(workloads []Workload) []Trouble {
 			all = append(all, Trouble{Object: w.String(), Reason: "NotFound", Message: "it does not exist yet"})
 			continue
 		}
-		if done, why := ctl.complete(); !done {
-			all = append(all, b.troublesOf(w, ctl, why, events)...)
-		}
+		all = append(all, b.troublesOf(w, ctl, events)...)
 	}
 	slices.SortFunc(all, worst)
 	return all
 }
 
-func (b *board) troublesOf(w Workload, ctl controller, why string, events []corev1.Event) []Trouble {
+func (b *board) troublesOf(w Workload, ctl controller, events []corev1.Event) []Trouble {
+	done, why := ctl.complete()
 	selector, err := metav1.LabelSelectorAsSelector(ctl.selector)
 	if err != nil {
 		return []Trouble{{Object: w.String(), Reason: "InvalidSelector", Message: err.Error(), Grade: Failing}}
@@ -329,9 +348,15 @@ func (b *board) troublesOf(w Workload, ctl controller, why string, events []core
 			continue
 		}
 		pods++
-		if t, bad := diagnose(&pod, about(&pod, events), b.lines[crashID(&pod)]); bad {
+		if done && pod.Status.Phase == corev1.PodFailed {
+			continue // evicted, and replaced
+		}
+		if t, bad := diagnose(&pod, b.born, about(&pod, events), b.lines[crashID(&pod, b.born)]); bad {
 			all = append(all, t)
 		}
+	}
+	if done {
+		return all
 	}
 	if pods < ctl.want {
 		if t, bad := notMade(w, events); bad {
@@ -367,9 +392,9 @@ func notMade(w Workload, events []corev1.Event) (Trouble, bool) {
 }
 
 // crashID is the id of the pod's crashed container's last life, "" if none crashed.
-func crashID(pod *corev1.Pod) string {
+func crashID(pod *corev1.Pod, born time.Time) string {
 	for _, s := range statuses(pod) {
-		if crashed(s) {
+		if crashed(s, born) {
 			return ended(s).ContainerID
 		}
 	}
@@ -380,7 +405,7 @@ func crashID(pod *corev1.Pod) string {
 func (c *Client) readLastLines(ctx context.Context, b *board) {
 	for _, pod := range b.pods {
 		for _, s := range statuses(&pod) {
-			if !crashed(s) {
+			if !crashed(s, b.born) {
 				continue
 			}
 			id := ended(s).ContainerID

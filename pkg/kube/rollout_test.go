@@ -87,7 +87,10 @@ func TestAwaitRolloutsTellsEachTroubleAndEnds(t *testing.T) {
 				p.Status.ContainerStatuses = []corev1.ContainerStatus{waiting("main", "ErrImageNeverPull", "not present")}
 			}), metav1.UpdateOptions{})
 		case 3:
-			_, err = set.AppsV1().Deployments("apps").Update(t.Context(), deployment(1), metav1.UpdateOptions{})
+			// A controller that counts a pod which is not ready lags behind: both must say so.
+			if _, err = set.AppsV1().Deployments("apps").Update(t.Context(), deployment(1), metav1.UpdateOptions{}); err == nil {
+				_, err = set.CoreV1().Pods("apps").Update(t.Context(), since(started), metav1.UpdateOptions{})
+			}
 		}
 		if err != nil {
 			t.Error(err)

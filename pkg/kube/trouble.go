@@ -33,8 +33,13 @@ func (t Trouble) String() string {
 
 // diagnose decides why a pod is not ready, from the pod, the events about it and the volumes that it claims, and the last line
 // that its crashed container printed ("" where that is not known). It returns false for a pod that is ready, done or going.
-func diagnose(pod *corev1.Pod, events []corev1.Event, lastLine string) (Trouble, bool) {
+// born is when the cluster began its present life: what is said to run since before that is not known to run.
+func diagnose(pod *corev1.Pod, born time.Time, events []corev1.Event, lastLine string) (Trouble, bool) {
 	t := Trouble{Object: named("pod", pod.Namespace, pod.Name)}
+	if pod.DeletionTimestamp == nil && outdated(pod, born) {
+		t.Reason, t.Message = "Starting", "nothing is known of it since the cluster was started"
+		return t, true
+	}
 	if pod.DeletionTimestamp != nil || pod.Status.Phase == corev1.PodSucceeded || podReady(pod) {
 		return t, false
 	}
@@ -43,7 +48,7 @@ func diagnose(pod *corev1.Pod, events []corev1.Event, lastLine string) (Trouble,
 		return t, true
 	}
 	for _, s := range statuses(pod) {
-		if crashed(s) {
+		if crashed(s, born) {
 			t.Reason, t.Message, t.Grade = crash(s, lastLine)
 			return t, true
 		}
@@ -93,6 +98,13 @@ func diagnose(pod *corev1.Pod, events []corev1.Event, lastLine string) (Trouble,
 	return t, true
 }
 
+// outdated tells a pod whose status is from before the cluster's present life.
+func outdated(pod *corev1.Pod, born time.Time) bool {
+	return slices.ContainsFunc(statuses(pod), func(s corev1.ContainerStatus) bool {
+		return s.State.Running != nil && s.State.Running.StartedAt.Time.Before(born)
+	})
+}
+
 // statuses are those of the init containers, then of the others: the order in which they must succeed.
 func statuses(pod *corev1.Pod) []corev1.ContainerStatus {
 	return slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses)
@@ -114,10 +126,10 @@ func ended(s corev1.ContainerStatus) *corev1.ContainerStateTerminated {
 }
 
 // crashed tells a container that is down for its own fault or was so a moment ago. In a loop of crashes it is down, waiting
-// and up in turn; all three are the same trouble.
-func crashed(s corev1.ContainerStatus) bool {
+// and up in turn; all three are the same trouble. A life from before the cluster's own ended with that, and is no crash.
+func crashed(s corev1.ContainerStatus, born time.Time) bool {
 	e := ended(s)
-	if e == nil || e.ExitCode == 0 || s.Ready {
+	if e == nil || e.ExitCode == 0 || s.Ready || e.StartedAt.Time.Before(born) {
 		return false
 	}
 	return s.State.Terminated != nil || s.State.Waiting != nil || s.RestartCount > 0

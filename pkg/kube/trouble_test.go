@@ -197,7 +197,7 @@ func TestDiagnose(t *testing.T) {
 		"just born": {pod: pod(nil), want: "0 Pending:"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, bad := diagnose(test.pod, about(test.pod, test.events), test.line)
+			got, bad := diagnose(test.pod, time.Time{}, about(test.pod, test.events), test.line)
 			if bad != (test.want != "") {
 				t.Fatalf("diagnose = %v, %v", got, bad)
 			}

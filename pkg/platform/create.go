@@ -39,22 +39,27 @@ func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
 			if state.Phase == cluster.Running || half && p.port == state.APIPort {
 				return "", nil
 			}
-			process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, p.port)
-			if err != nil || !taken {
-				return "", err
-			}
-			holder := "another program"
-			if process != "" {
-				holder = fmt.Sprintf("%s (pid %d)", process, pid)
-			}
-			cure := fmt.Sprintf("platformctl up%s --api-port %d", p.flag(), p.port+1)
-			if state.APIPort != 0 {
-				cure = fmt.Sprintf("end %s, or make the cluster anew at another port: platformctl down%s", holder, p.flag())
-			}
-			return "", fault.Unfit(cure, "port %d on 127.0.0.1, which the API is to have, is taken by %s", p.port, holder)
+			return "", p.portFree(ctx, state)
 		},
 		Do: nothing,
 	}
+}
+
+// portFree is a fault where another program has the port that the API is to have.
+func (p *Platform) portFree(ctx context.Context, state cluster.State) error {
+	process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, p.port)
+	if err != nil || !taken {
+		return err
+	}
+	holder := "another program"
+	if process != "" {
+		holder = fmt.Sprintf("%s (pid %d)", process, pid)
+	}
+	cure := fmt.Sprintf("platformctl up%s --api-port %d", p.flag(), p.port+1)
+	if state.APIPort != 0 {
+		cure = fmt.Sprintf("end %s, or make the cluster anew at another port: platformctl down%s", holder, p.flag())
+	}
+	return fault.Unfit(cure, "port %d on 127.0.0.1, which the API is to have, is taken by %s", p.port, holder)
 }
 
 // nothing is the Do of a step whose Check either holds or fails.
@@ -100,7 +105,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) 
 			case cluster.Foreign:
 				return "", p.foreign(state)
 			case cluster.Running:
-				return p.connect(ctx)
+				return p.connect(ctx, state)
 			case cluster.Half:
 				return "an earlier run left it half made: " + state.Why, nil
 			}
@@ -112,8 +117,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) 
 				return err
 			}
 			switch state.Phase {
-			case cluster.Running:
-			case cluster.Stopped:
+			case cluster.Running, cluster.Stopped:
 				if err := p.cluster.Start(ctx); err != nil {
 					return err
 				}

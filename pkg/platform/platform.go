@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
@@ -115,13 +113,13 @@ func (p *Platform) flag() string {
 }
 
 // connect makes the client of a running cluster, and tells why its API server or its node is not ready.
-func (p *Platform) connect(ctx context.Context) (why string, err error) {
+func (p *Platform) connect(ctx context.Context, state cluster.State) (why string, err error) {
 	if p.kube == nil {
 		raw, err := p.cluster.Kubeconfig(ctx)
 		if err != nil {
 			return "", err
 		}
-		if p.kube, err = kube.Connect(raw, p.set.Chatter); err != nil {
+		if p.kube, err = kube.Connect(raw, state.Started, p.set.Chatter); err != nil {
 			return "", err
 		}
 	}
@@ -130,7 +128,11 @@ func (p *Platform) connect(ctx context.Context) (why string, err error) {
 
 // awaitAPIServer returns when the API server answers.
 func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) error {
-	if why, err := p.connect(ctx); err != nil || why == "" {
+	state, err := p.cluster.Inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if why, err := p.connect(ctx, state); err != nil || why == "" {
 		return err
 	}
 	return p.kube.AwaitReady(ctx, func(why string) { note(plan.Note{Text: "waiting", Object: "cluster " + p.set.Cluster, Message: why}) })
@@ -161,8 +163,10 @@ func (p *Platform) running(ctx context.Context) (cluster.State, error) {
 	case cluster.Foreign:
 		return state, p.foreign(state)
 	case cluster.Running:
-		_, err := p.connect(ctx)
+		_, err := p.connect(ctx, state)
 		return state, err
+	case cluster.Stopped:
+		return state, fault.Unfit("platformctl start"+p.flag(), "the platform is not running: cluster %s is stopped", p.set.Cluster)
 	}
 	return state, fault.Unfit("platformctl up"+p.flag(), "the platform is not running: cluster %s is %s", p.set.Cluster, state.Phase)
 }
@@ -185,15 +189,16 @@ func (p *Platform) API(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	deployment := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": order.Kind}}
-	deployment.SetNamespace(order.Namespace)
-	deployment.SetName(order.Workload)
-	if live, err := p.kube.Get(ctx, deployment); err != nil {
+	if live, err := p.kube.Get(ctx, order.object()); err != nil {
 		return "", err
 	} else if live == nil {
-		return "", fault.Unfit("platformctl up"+p.flag(), "the platform is not running: cluster %s has no %s", p.set.Cluster, order.Release)
+		return "", p.notInstalled(order)
 	}
 	return address(state.APIPort), nil
+}
+
+func (p *Platform) notInstalled(s Service) error {
+	return fault.Unfit("platformctl up"+p.flag(), "the platform is not running: cluster %s has no %s", p.set.Cluster, s.Release)
 }
 
 func address(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }

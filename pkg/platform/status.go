@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
@@ -65,7 +67,7 @@ func (p *Platform) Status(ctx context.Context) (Status, error) {
 		return status, nil
 	}
 	status.API, p.port = address(state.APIPort), state.APIPort
-	if status.Why, err = p.connect(ctx); err != nil || status.Why != "" {
+	if status.Why, err = p.connect(ctx, state); err != nil || status.Why != "" {
 		return status, err
 	}
 	releases, err := p.releases(ctx)
@@ -119,6 +121,14 @@ func (s Service) workload() kube.Workload {
 	return kube.Workload{Kind: s.Kind, Namespace: s.Namespace, Name: s.Workload}
 }
 
+// object is the workload by name alone, to be asked for.
+func (s Service) object() *unstructured.Unstructured {
+	o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": s.Kind}}
+	o.SetNamespace(s.Namespace)
+	o.SetName(s.Workload)
+	return o
+}
+
 // AwaitReady returns when the running platform is ready, noting what it waits for. It gives up after some minutes.
 func (p *Platform) AwaitReady(ctx context.Context, on func(plan.Event)) error {
 	state, err := p.running(ctx)
@@ -126,15 +136,5 @@ func (p *Platform) AwaitReady(ctx context.Context, on func(plan.Event)) error {
 		return err
 	}
 	p.port = state.APIPort
-	var workloads []kube.Workload
-	for _, s := range Services() {
-		workloads = append(workloads, s.workload())
-	}
-	ready := &plan.Step{
-		Name: "pods", Check: p.notRolledOut, Timeout: p.set.Timeout,
-		Do: func(ctx context.Context, note func(plan.Note)) error {
-			return p.kube.AwaitRollouts(ctx, workloads, func(t kube.Trouble) { note(waitingFor(t)) })
-		},
-	}
-	return plan.Run(ctx, on, p.apiStep(ready))
+	return plan.Run(ctx, on, p.apiStep(p.podsStep()))
 }

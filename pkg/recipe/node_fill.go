@@ -158,6 +158,10 @@ func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools str
 	if err != nil {
 		return err
 	}
+	kubelet, err := file("kubelet.conf", nil)
+	if err != nil {
+		return err
+	}
 	spec, err := n.runtimeSpec(ctx, tools)
 	if err != nil {
 		return err
@@ -170,6 +174,7 @@ func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools str
 	tree.Bytes("etc/containerd/cri-base.json", 0o644, spec)
 	tree.Bytes("etc/cni/net.d/10-platform.conflist", 0o644, network)
 	tree.Bytes("etc/systemd/journald.conf.d/10-node.conf", 0o644, journal)
+	tree.Bytes("etc/systemd/system/kubelet.service.d/20-after-containerd.conf", 0o644, kubelet)
 	tree.Bytes("kind/version", 0o644, []byte(n.version+"\n"))
 	// kind applies these two; the network needs no daemon here, and DNS comes with the storage because kubeadm's own
 	// addon, with two replicas, is left out.

@@ -177,7 +177,7 @@ func TestOurFilesAreFilledIn(t *testing.T) {
 	for name, values := range map[string]map[string]string{
 		"containerd.toml": {"Pause": "pause-image"}, "storage.yaml": {"Image": "storage-image"},
 		"import.toml":  {"Root": "root-folder", "State": "state-folder", "Address": "socket-address"},
-		"cni.conflist": nil, "journald.conf": nil,
+		"cni.conflist": nil, "journald.conf": nil, "kubelet.conf": nil,
 	} {
 		text, err := file(name, values)
 		must(t, err)
