@@ -22,6 +22,7 @@ func TestPlatform(t *testing.T) {
 		{"stop and start", stopAndStart},
 		{"pods are killed while orders come in", killed},
 		{"a checkout with changes", changedCheckout},
+		{"a service is deployed", deploys},
 		{"a checkout with faults", faultyCheckout},
 		{"refusals that leave everything as it is", refusals},
 		{"cleanup, an interrupted up, two at once", cleanupAndAgain},

@@ -59,13 +59,21 @@ func oneOf(words ...string) completing {
 
 // servicesNext completes services that were not named yet.
 func servicesNext(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	var next []string
+	return notNamed(args, func(platform.Service) bool { return true }), cobra.ShellCompDirectiveNoFileComp
+}
+
+// oursNext is servicesNext for those that are built from the checkout.
+func oursNext(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	return notNamed(args, func(s platform.Service) bool { return s.Ours }), cobra.ShellCompDirectiveNoFileComp
+}
+
+func notNamed(args []string, wanted func(platform.Service) bool) (next []string) {
 	for _, s := range platform.Services() {
-		if !slices.Contains(args, s.Name) {
+		if wanted(s) && !slices.Contains(args, s.Name) {
 			next = append(next, s.Name+"\t"+s.Release+" in "+s.Namespace)
 		}
 	}
-	return next, cobra.ShellCompDirectiveNoFileComp
+	return next
 }
 
 // completionTime is what looking into the running platform may take: somebody waits with a finger on the key.

@@ -50,6 +50,7 @@ type thePlatform interface {
 	Up(ctx context.Context, on func(plan.Event)) (api string, err error)
 	Stop(ctx context.Context, on func(plan.Event)) error
 	Start(ctx context.Context, on func(plan.Event)) (api string, err error)
+	Deploy(ctx context.Context, services []platform.Service, on func(plan.Event)) ([]platform.Deployed, error)
 	Losses(ctx context.Context) ([]string, error)
 	Down(ctx context.Context, engine bool, on func(plan.Event)) error
 	CleanupList(ctx context.Context) ([]string, error)
@@ -215,6 +216,7 @@ func (e *env) end(ctx context.Context, err error) int {
 	e.close()
 	var told exit
 	var known *fault.Error
+	var crashed *kube.Crash
 	switch {
 	case err == nil:
 		return fault.CodeOK
@@ -228,7 +230,7 @@ func (e *env) end(ctx context.Context, err error) int {
 			message = fmt.Errorf("interrupted: %w", err)
 		}
 		err = &fault.Error{Code: fault.CodeInterrupted, Err: message, Cure: e.rerun.Load().(string)}
-	case e.chatter.Len() > 0 && fault.CodeOf(err) != fault.CodeUsage:
+	case e.chatter.Len() > 0 && fault.CodeOf(err) != fault.CodeUsage && !errors.As(err, &crashed): // a crash's own lines say why
 		e.ui().Say("What the libraries said last:\n" + e.chatter.String())
 	}
 	e.ui().Error(e.toPaste(err))

@@ -28,6 +28,7 @@ type fakePlatform struct {
 	status    platform.Status
 	images    []platform.CachedImage
 	last      platform.Run
+	deployed  []platform.Deployed
 	path      string
 	code      int
 	whileUp   func(context.Context) error
@@ -56,6 +57,14 @@ func (f *fakePlatform) Stop(context.Context, func(plan.Event)) error { f.called(
 func (f *fakePlatform) Start(context.Context, func(plan.Event)) (string, error) {
 	f.called("start")
 	return f.api, f.err
+}
+func (f *fakePlatform) Deploy(_ context.Context, services []platform.Service, _ func(plan.Event)) ([]platform.Deployed, error) {
+	var names []string
+	for _, s := range services {
+		names = append(names, s.Release)
+	}
+	f.called("deploy %s", strings.Join(names, " "))
+	return f.deployed, f.err
 }
 func (f *fakePlatform) Losses(context.Context) ([]string, error) { return f.losses, f.err }
 func (f *fakePlatform) Down(_ context.Context, engine bool, _ func(plan.Event)) error {

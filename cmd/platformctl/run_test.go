@@ -68,6 +68,11 @@ func TestWrongCalls(t *testing.T) {
 		{"logs order --tail -1", `not "-1"`, "logs --help"},
 		{"logs order --since -5m", "less than nothing", "--since 10m"},
 		{"logs order -f --previous", "exclude each other", "one of"},
+		{"deploy nosuch", `there is no service "nosuch"`, "use one of: order, payment"},
+		{"deploy order postgres", "postgres is not built from this checkout", "platformctl up"},
+		{"deploy order --timeout 0s", "no time to wait", "--timeout 5m"},
+		{"deploy -o yaml", `-o "yaml" is neither table nor json`, "-o table|json"},
+		{"deploy", "is not inside a checkout", "--project"},
 		{"psql TABLE shows", `got "TABLE"`, `psql -c "SELECT 1"`},
 		{"verify all", `takes no arguments, and got "all"`, "verify --help"},
 		{"verify -o xml", `-o "xml" is neither table nor json`, "-o table|json"},
@@ -109,7 +114,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -395,6 +400,7 @@ func TestCompletion(t *testing.T) {
 	}{
 		{"__complete tim", []string{"timings\tWhere the time"}, "up"},
 		{"__complete logs order ''", []string{"payment\tpayment-service in apps", "rabbitmq", "postgres"}, "order\t"},
+		{"__complete deploy order ''", []string{"payment\tpayment-service in apps"}, "postgres"},
 		{"__complete order --show ''", []string{"1\tRock Festival 2025, 4996 seats free", "3\tStandup Night"}, "completion"},
 		{"__complete up --progress ''", []string{"plain", "json"}, "table"},
 		{"__complete status -o ''", []string{"json"}, "plain"},
@@ -466,6 +472,39 @@ release/order-api  5.0s   25  failed
 	}
 	if err := json.Unmarshal([]byte(r.out), &run); err != nil || run.Command != "up" || run.Timings.TookMS != 20_000 || run.Timings.Chain[1].Beside[0].Step != "image/order-api" {
 		t.Errorf("%v: %s", err, r.out)
+	}
+}
+
+func TestDeploy(t *testing.T) {
+	f := &fakePlatform{deployed: []platform.Deployed{
+		{Service: "order-api", Image: "platformctl.local/order-api:1", Revision: 7, Build: 1230 * time.Millisecond, Load: 310 * time.Millisecond, Roll: 2100 * time.Millisecond},
+		{Service: "payment-service", Image: "platformctl.local/payment-service:2", Revision: 3},
+	}}
+	dir := project(t)
+	r := call(t, f, "deploy", "--project", dir, "--timeout", "20s")
+	want := "order-api: build 1.2s, load 310ms, roll 2.1s\npayment-service: already runs as the checkout has it\n"
+	if r.code != 0 || r.out != want || !slices.Equal(f.calls, []string{"deploy order-api payment-service"}) || f.settings.Timeout != 20*time.Second {
+		t.Errorf("exit code %d, %q, %q, %s", r.code, f.calls, r.out, r.err)
+	}
+	f.calls = nil
+	f.deployed[0].Build, f.deployed[0].Load = 0, 0
+	if r := call(t, f, "deploy", "--project", dir, "order"); r.code != 0 || !strings.HasPrefix(r.out, "order-api: build none, load none, roll 2.1s\n") || !slices.Equal(f.calls, []string{"deploy order-api"}) {
+		t.Errorf("exit code %d, %q, %q", r.code, f.calls, r.out)
+	}
+	r = call(t, f, "deploy", "--project", dir, "-o", "json")
+	var back []map[string]any
+	if err := json.Unmarshal([]byte(r.out), &back); err != nil || len(back) != 2 {
+		t.Fatalf("not JSON (%v): %s", err, r.out)
+	}
+	if diff := cmp.Diff(map[string]any{
+		"service": "order-api", "image": "platformctl.local/order-api:1", "revision": 7.0, "changed": true,
+		"buildMilliseconds": 0.0, "loadMilliseconds": 0.0, "rollMilliseconds": 2100.0,
+	}, back[0]); diff != "" {
+		t.Error(diff)
+	}
+	f.err = fault.Unfit("platformctl up", "the platform is not running: cluster platform is absent")
+	if r := call(t, f, "deploy", "--project", dir); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "Try:   bin/platformctl up\n") || r.out != "" {
+		t.Errorf("exit code %d, %s%s", r.code, r.out, r.err)
 	}
 }
 

@@ -60,8 +60,15 @@ func (c *Cluster) Load(ctx context.Context, open func() (io.ReadCloser, error)) 
 }
 
 // Images lists what the node holds, by name.
-func (c *Cluster) Images(ctx context.Context) ([]NodeImage, error) {
-	out, err := c.inNode(ctx, c.ctr("images", "ls")...)
+func (c *Cluster) Images(ctx context.Context) ([]NodeImage, error) { return c.images(ctx) }
+
+// images lists the images of these names, all where there is none: containerd reads each image's manifest for its list.
+func (c *Cluster) images(ctx context.Context, names ...string) ([]NodeImage, error) {
+	words := c.ctr("images", "ls")
+	for _, name := range names {
+		words = append(words, fmt.Sprintf("name==%q", name))
+	}
+	out, err := c.inNode(ctx, words...)
 	if err != nil {
 		return nil, fmt.Errorf("listing the images of cluster %s: %w", c.name, err)
 	}
@@ -94,7 +101,7 @@ func parseImages(table string) []NodeImage {
 // HasImage tells whether the node holds ref with that image id (sha256:…). It asks the node once, and a second time only
 // where the kubelet's side has not taken notice of the image yet.
 func (c *Cluster) HasImage(ctx context.Context, ref, id string) (bool, error) {
-	images, err := c.Images(ctx)
+	images, err := c.images(ctx, ref, id)
 	if err != nil {
 		return false, err
 	}

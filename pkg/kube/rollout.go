@@ -28,6 +28,7 @@ type controller struct {
 	generation, observed           int64
 	want, updated, ready, replicas int32
 	selector                       *metav1.LabelSelector
+	revision                       string // of the newest template, for a Deployment
 	reason, failure                string // of the controller itself, where it gave up or could not make its pods
 }
 
@@ -51,6 +52,7 @@ func ofDeployment(d *appsv1.Deployment) controller {
 	c := controller{
 		generation: d.Generation, observed: d.Status.ObservedGeneration, want: one(d.Spec.Replicas),
 		updated: d.Status.UpdatedReplicas, ready: d.Status.AvailableReplicas, replicas: d.Status.Replicas, selector: d.Spec.Selector,
+		revision: d.Annotations[revisionKey],
 	}
 	for _, cond := range d.Status.Conditions {
 		notMade := cond.Type == appsv1.DeploymentReplicaFailure && cond.Status == corev1.ConditionTrue
@@ -163,6 +165,12 @@ type board struct {
 // the workloads, their pods, and the events of their namespaces, and calls say with the worst trouble whenever that is another.
 // Past ctx's deadline its error is a time-out that wraps *Unready, with every trouble.
 func (c *Client) AwaitRollouts(ctx context.Context, workloads []Workload, say func(Trouble)) error {
+	return c.await(ctx, workloads, say, func(*board) error { return nil })
+}
+
+// await is AwaitRollouts that gives up with hopeless' error when it has one. hopeless is asked whenever something has changed
+// and the workloads are not complete.
+func (c *Client) await(ctx context.Context, workloads []Workload, say func(Trouble), hopeless func(*board) error) error {
 	b := &board{controllers: map[Workload]controller{}, pods: map[string]corev1.Pod{}, events: map[string]corev1.Event{}, lines: map[string]string{}, born: c.born}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -227,6 +235,9 @@ func (c *Client) AwaitRollouts(ctx context.Context, workloads []Workload, say fu
 		troubles = b.troubles(workloads)
 		if len(troubles) == 0 {
 			return nil
+		}
+		if err := hopeless(b); err != nil {
+			return err
 		}
 		if now := troubles[0].String(); now != last {
 			last = now
@@ -420,19 +431,30 @@ func (c *Client) readLastLines(ctx context.Context, b *board) {
 
 // lastLine is the last line of the container's last life, "" where it cannot be had: it is a help, not a need.
 func (c *Client) lastLine(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus) string {
+	lines := c.lastLines(ctx, pod, s, 1)
+	if len(lines) == 0 {
+		return ""
+	}
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// lastLines are at most n lines that the container's last life ended with; none where they cannot be had.
+func (c *Client) lastLines(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, n int64) (lines []string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	lines, limit := int64(1), int64(4096)
+	limit := n * 4096
 	body, err := c.typed.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
-		Container: s.Name, TailLines: &lines, LimitBytes: &limit, Previous: s.State.Running != nil, Timestamps: true,
+		Container: s.Name, TailLines: &n, LimitBytes: &limit, Previous: s.State.Running != nil, Timestamps: true,
 	}).Stream(ctx)
 	if err != nil {
-		return ""
+		return nil
 	}
 	log := newStream(body, logKey{pod.Namespace, pod.Name, s.Name})
-	err = log.fetch()
-	if err = errors.Join(err, body.Close()); err != nil {
-		return ""
+	for err = log.fetch(); err == nil; err = log.fetch() {
+		lines = append(lines, log.next.text)
+		log.held = false
 	}
-	return strings.TrimSpace(log.next.text)
+	// What was read before the log broke off is worth showing too.
+	_ = body.Close()
+	return lines
 }

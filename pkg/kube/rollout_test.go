@@ -71,7 +71,8 @@ func TestRolloutOfWhatIsNotThereIsNotDone(t *testing.T) {
 
 // Each trouble is told once, in turn, and the wait ends when the workload is complete.
 func TestAwaitRolloutsTellsEachTroubleAndEnds(t *testing.T) {
-	set := fake.NewClientset()
+	// The pod is there before its Deployment: of two objects made together either may be heard of first.
+	set := fake.NewClientset(unschedulable())
 	c := &Client{typed: set}
 	var told []string
 	err := c.AwaitRollouts(t.Context(), []Workload{orderAPI}, func(tr Trouble) {
@@ -79,9 +80,7 @@ func TestAwaitRolloutsTellsEachTroubleAndEnds(t *testing.T) {
 		var err error
 		switch len(told) {
 		case 1:
-			if _, err = set.CoreV1().Pods("apps").Create(t.Context(), unschedulable(), metav1.CreateOptions{}); err == nil {
-				_, err = set.AppsV1().Deployments("apps").Create(t.Context(), deployment(0), metav1.CreateOptions{})
-			}
+			_, err = set.AppsV1().Deployments("apps").Create(t.Context(), deployment(0), metav1.CreateOptions{})
 		case 2:
 			_, err = set.CoreV1().Pods("apps").Update(t.Context(), pod(func(p *corev1.Pod) {
 				p.Status.ContainerStatuses = []corev1.ContainerStatus{waiting("main", "ErrImageNeverPull", "not present")}

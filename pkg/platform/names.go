@@ -62,3 +62,32 @@ func FindService(name string) (Service, error) {
 	}
 	return Service{}, fault.Usage("use one of: "+strings.Join(known, ", "), "there is no service %q", name)
 }
+
+// FindOurs are the services of these names that are built from the checkout, each once; all of them where no name is given. A
+// name that is none of them is a usage error that lists them.
+func FindOurs(names ...string) ([]Service, error) {
+	var ours, found []Service
+	var known []string
+	for _, s := range Services() {
+		if s.Ours {
+			ours, known = append(ours, s), append(known, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ours, nil
+	}
+	cure := "use one of: " + strings.Join(known, ", ")
+	for _, name := range names {
+		s, err := FindService(name)
+		switch {
+		case err != nil:
+			return nil, fault.Usage(cure, "%w", err)
+		case !s.Ours:
+			return nil, fault.Usage(cure+"\nwhat its chart and values say: platformctl up", "%s is not built from this checkout", s.Name)
+		}
+		if !slices.ContainsFunc(found, func(f Service) bool { return f.Name == s.Name }) {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}

@@ -25,6 +25,26 @@ func TestFindService(t *testing.T) {
 	}
 }
 
+func TestFindOurs(t *testing.T) {
+	for names, want := range map[string]string{
+		"": "order-api payment-service", "payment": "payment-service", "order-api order": "order-api", "payment order": "payment-service order-api",
+	} {
+		found, err := FindOurs(strings.Fields(names)...)
+		var got []string
+		for _, s := range found {
+			got = append(got, s.Release)
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: got %q, %v; want %s", names, got, err, want)
+		}
+	}
+	for _, name := range []string{"nosuch", "postgres"} {
+		if _, err := FindOurs("order", name); fault.CodeOf(err) != fault.CodeUsage || !strings.HasPrefix(fault.CureOf(err), "use one of: order, payment") {
+			t.Errorf("%s: got %v, cure %q", name, err, fault.CureOf(err))
+		}
+	}
+}
+
 func TestFindProject(t *testing.T) {
 	root := t.TempDir()
 	inside := filepath.Join(root, "shop", "pkg", "order")

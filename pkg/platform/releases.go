@@ -86,15 +86,15 @@ func unbuilt(s Service) string {
 	return ""
 }
 
-// valuesStep looks, before anything is made, whether the charts take the values, and the API server the ConfigMaps.
-func (p *Platform) valuesStep(after ...*plan.Step) *plan.Step {
+// valuesStep looks, before anything is made, whether the services' charts take the values, and the API server the ConfigMaps.
+func (p *Platform) valuesStep(services []Service, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "values", After: after, Do: nothing,
 		Check: func(ctx context.Context) (string, error) {
 			if _, err := p.configMaps(ctx); err != nil {
 				return "", err
 			}
-			for _, s := range Services() {
+			for _, s := range services {
 				spec, err := p.spec(s, unbuilt(s))
 				if err != nil {
 					return "", err
@@ -174,9 +174,17 @@ func (p *Platform) releases(ctx context.Context) (map[string]release.Status, err
 	return found, nil
 }
 
+// roll waits until the workload of a service is complete, whose release was applied just now or is as it should be.
+type roll func(ctx context.Context, s Service, applied bool, note func(plan.Note)) error
+
+// patiently is a roll that takes a crash for something that may pass: a service that comes up before its servers starts again.
+func (p *Platform) patiently(ctx context.Context, s Service, _ bool, note func(plan.Note)) error {
+	return p.kube.AwaitRollouts(ctx, []kube.Workload{s.workload()}, func(t kube.Trouble) { note(waitingFor(t)) })
+}
+
 // releaseStep has the release in the cluster as chart and values want it, with every object of its manifest, and its
 // workload complete.
-func (p *Platform) releaseStep(s Service, d *dish, after ...*plan.Step) *plan.Step {
+func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "release/" + s.Release, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
@@ -202,16 +210,18 @@ func (p *Platform) releaseStep(s Service, d *dish, after ...*plan.Step) *plan.St
 			if err != nil {
 				return err
 			}
-			if why, err := p.releaseDiffers(ctx, spec); err != nil {
+			why, err := p.releaseDiffers(ctx, spec)
+			if err != nil {
 				return err
-			} else if why != "" {
+			}
+			if why != "" {
 				result, err := helm.Apply(ctx, spec, func(line string) { note(plan.Note{Text: line}) })
 				if err != nil {
 					return err
 				}
 				note(plan.Note{Text: result.String()})
 			}
-			return p.kube.AwaitRollouts(ctx, []kube.Workload{s.workload()}, func(t kube.Trouble) { note(waitingFor(t)) })
+			return roll(ctx, s, why != "", note)
 		},
 	}
 }

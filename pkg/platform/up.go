@@ -48,7 +48,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	values := p.valuesStep()
+	values := p.valuesStep(Services())
 	fit := hostSteps(host.Requirements(p.machine(p.needsFor(ctx, origin))), p.set.Fix)
 	port := p.portStep(fit...)
 	var ref string
@@ -67,7 +67,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 		d := dishes[s.Release]
 		cached := d.step(append(fit, values)...)
 		loaded := p.loadStep(d, cached, node)
-		releases = append(releases, p.releaseStep(s, d, loaded, volumes, configs, secrets))
+		releases = append(releases, p.releaseStep(s, d, p.patiently, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...)), nil
 }

@@ -4,11 +4,16 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -134,7 +139,97 @@ func TestServiceIsCachedBySource(t *testing.T) {
 		t.Errorf("a test counts as a source: %v, %v", ok, err)
 	}
 	write(t, filepath.Join(dir, "pkg/order/order.go"), "package order\n")
+	if _, ok, err := k.ServiceCached(t.Context(), "order-api"); !ok || err != nil {
+		t.Errorf("a package that it does not import counts as a source: %v, %v", ok, err)
+	}
+	write(t, filepath.Join(dir, "cmd/order-api/more.go"), "package main\n\nimport _ \"platformctl/pkg/order\"\n")
+	made, err = k.Service(t.Context(), "order-api", func(Note) {})
+	must(t, err)
+	if got, ok, err := k.ServiceCached(t.Context(), "order-api"); !ok || err != nil || got != made {
+		t.Errorf("with another package: %+v, %v, %v", got, ok, err)
+	}
+	write(t, filepath.Join(dir, "pkg/order/order.go"), "package order\n\nconst one = 1\n")
 	if _, ok, err := k.ServiceCached(t.Context(), "order-api"); ok || err != nil {
 		t.Errorf("a source that changed does not count: %v, %v", ok, err)
+	}
+}
+
+// What a service is read to be made of is what Go says it is made of.
+func TestServiceFoldersAreGos(t *testing.T) {
+	for _, name := range []string{"order-api", "payment-service"} {
+		k := New("../..", image.NewCache(t.TempDir()), command.Local{})
+		_, folders, err := k.ServiceState(name)
+		must(t, err)
+		out, err := command.Local{}.Run(t.Context(), k.golang("../..", "amd64", "list", "-deps", "-f", `{{if and .Module .Module.Main}}{{.ImportPath}}
+{{range .EmbedFiles}}{{$.ImportPath}}/{{.}}
+{{end}}{{end}}`, "./cmd/"+name))
+		must(t, err)
+		want := map[string]bool{}
+		for line := range strings.Lines(string(out)) {
+			file := strings.TrimPrefix(strings.TrimSpace(line), "platformctl/")
+			if file == "" {
+				continue
+			}
+			if path.Ext(file) != "" {
+				file = path.Dir(file)
+			}
+			want[file] = true
+		}
+		if diff := cmp.Diff(slices.Sorted(maps.Keys(want)), folders); diff != "" {
+			t.Errorf("%s: -go +read:\n%s", name, diff)
+		}
+	}
+}
+
+func TestServiceStateIsOfWhatCounts(t *testing.T) {
+	dir := services(t, "hello")
+	k := New(dir, image.NewCache(t.TempDir()), command.Local{})
+	state := func() string {
+		t.Helper()
+		hash, _, err := k.ServiceState("order-api")
+		must(t, err)
+		return hash
+	}
+	write(t, filepath.Join(dir, "cmd/order-api/main.go"), "package main\n\nimport _ \"platformctl/pkg/order\"\n\nfunc main() {}\n")
+	write(t, filepath.Join(dir, "pkg/order/order.go"), "package order\n\nimport _ \"platformctl/pkg/order/deep\"\n")
+	write(t, filepath.Join(dir, "pkg/order/schema/sub/1.sql"), "SELECT 1")
+	write(t, filepath.Join(dir, "pkg/order/deep/deep.go"), "package deep\n")
+	write(t, filepath.Join(dir, "pkg/order/ordertest/order.go"), "package ordertest\n")
+	before := state()
+	for _, file := range []string{"pkg/order/order_test.go", "pkg/order/.order.go.swp", "pkg/order/order.go~", "pkg/order/ordertest/order.go", "pkg/other/other.go", "cmd/payment-service/main.go"} {
+		write(t, filepath.Join(dir, file), "package what\n")
+		if state() != before {
+			t.Errorf("%s counts", file)
+		}
+	}
+	for _, file := range []string{
+		"go.mod", "go.sum", "cmd/order-api/main.go", "cmd/order-api/more.go", "pkg/order/order.go", "pkg/order/openapi.yaml",
+		"pkg/order/schema/sub/1.sql", "pkg/order/schema/2.sql", "pkg/order/deep/deep.go",
+	} {
+		path := filepath.Join(dir, file)
+		was, err := os.ReadFile(path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		write(t, path, string(was)+"\n\n// more\n")
+		if state() == before {
+			t.Errorf("%s does not count", file)
+		}
+		if err == nil {
+			write(t, path, string(was))
+		} else {
+			must(t, os.Remove(path))
+		}
+		if state() != before {
+			t.Errorf("%s as it was is another state", file)
+		}
+	}
+	// A file that cannot be parsed counts all the same, with what it imports before the fault.
+	write(t, filepath.Join(dir, "cmd/order-api/main.go"), "package main\n\nimport _ \"platformctl/pkg/order\"\n\nfunc {{{\n")
+	if state() == before {
+		t.Error("a broken file does not count")
+	}
+	if _, folders, err := k.ServiceState("order-api"); err != nil || !slices.Contains(folders, "pkg/order/deep") {
+		t.Errorf("with a broken file: %q, %v", folders, err)
 	}
 }

@@ -1,0 +1,90 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes/fake"
+
+	"platformctl/pkg/fault"
+)
+
+// version is a ReplicaSet of order-api, of the revision and named after it.
+func version(revision string) *appsv1.ReplicaSet {
+	return &appsv1.ReplicaSet{ObjectMeta: metav1.ObjectMeta{Name: "order-api-" + revision, Namespace: "apps", Annotations: map[string]string{revisionKey: revision}}}
+}
+
+// ofVersion is a pod of that ReplicaSet.
+func ofVersion(revision string, status corev1.ContainerStatus, podReady corev1.ConditionStatus) *corev1.Pod {
+	return pod(func(p *corev1.Pod) {
+		yes := true
+		p.Name, p.UID = "order-api-"+revision+"-x", ""
+		p.OwnerReferences = []metav1.OwnerReference{{Kind: "ReplicaSet", Name: "order-api-" + revision, Controller: &yes}}
+		p.Status.Phase, p.Status.ContainerStatuses = corev1.PodRunning, []corev1.ContainerStatus{status}
+		p.Status.Conditions = []corev1.PodCondition{ready(podReady)}
+	})
+}
+
+func rolling(revision string) *appsv1.Deployment {
+	d := deployment(1)
+	d.Annotations = map[string]string{revisionKey: revision}
+	d.Status.Replicas = 2
+	return d
+}
+
+var dead = corev1.ContainerStatus{Name: "main", State: died(2, "Error", "")}
+
+func TestACrashOfTheNewestVersionEndsTheWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		serving := running("main")
+		serving.Ready = true
+		old := ofVersion("1", serving, corev1.ConditionTrue)
+		c := &Client{typed: fake.NewClientset(rolling("2"), version("1"), version("2"), old, ofVersion("2", dead, corev1.ConditionFalse))}
+		err := c.AwaitDeployment(t.Context(), orderAPI, func(Trouble) {})
+		var crash *Crash
+		if !errors.As(err, &crash) || crash.Object != "pod apps/order-api-2-x" || crash.Message != "container main ended with exit code 2" || crash.Serving != 1 {
+			t.Fatalf("AwaitDeployment = %v (%+v)", err, crash)
+		}
+		crash.Lines = []string{"panic: boom", "", "goroutine 1 [running]:"}
+		if want := "pod apps/order-api-2-x: Error: container main ended with exit code 2; it said last:\n  panic: boom\n  \n  goroutine 1 [running]:"; err.Error() != want {
+			t.Errorf("it says\n%s\nwant\n%s", err, want)
+		}
+	})
+}
+
+// A crash of a version that the newest takes the place of, or before its controller has seen the change, is none of ours.
+func TestACrashOfAnotherVersionDoesNotEndTheWait(t *testing.T) {
+	unseen := rolling("1")
+	unseen.Generation = 2
+	for name, d := range map[string]*appsv1.Deployment{"an older version": rolling("2"), "before the change was seen": unseen} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			c := &Client{typed: fake.NewClientset(d, version("1"), version("2"), ofVersion("1", dead, corev1.ConditionFalse))}
+			if err := c.AwaitDeployment(ctx, orderAPI, func(Trouble) {}); fault.CodeOf(err) != fault.CodeTimedOut {
+				t.Errorf("%s: AwaitDeployment = %v", name, err)
+			}
+		})
+	}
+}
+
+func TestRetryDeletesWhatHasCrashed(t *testing.T) {
+	serving := running("main")
+	serving.Ready = true
+	set := fake.NewClientset(rolling("2"), ofVersion("1", serving, corev1.ConditionTrue), ofVersion("2", dead, corev1.ConditionFalse), ofVersion("3", running("main"), corev1.ConditionFalse))
+	c := &Client{typed: set}
+	gone, err := c.Retry(t.Context(), orderAPI)
+	if err != nil || !slices.Equal(gone, []string{"order-api-2-x"}) {
+		t.Errorf("Retry = %q, %v", gone, err)
+	}
+	if left, err := c.podsOf(t.Context(), orderAPI); err != nil || len(left) != 2 {
+		t.Errorf("%d pods are left, %v", len(left), err)
+	}
+}
