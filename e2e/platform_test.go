@@ -20,6 +20,7 @@ func TestPlatform(t *testing.T) {
 		{"a show is never oversold", neverOversold},
 		{"up again", upAgain},
 		{"stop and start", stopAndStart},
+		{"a forward", forwards},
 		{"pods are killed while orders come in", killed},
 		{"a checkout with changes", changedCheckout},
 		{"a service is deployed", deploys},

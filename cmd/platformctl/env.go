@@ -61,6 +61,7 @@ type thePlatform interface {
 	AwaitReady(ctx context.Context, on func(plan.Event)) error
 	API(ctx context.Context) (string, error)
 	Kube(ctx context.Context) (*kube.Client, error)
+	PortHolder(ctx context.Context, port int) (string, error)
 	Kubeconfig(ctx context.Context) (string, error)
 	LastRun(ctx context.Context) (platform.Run, error)
 	Images(ctx context.Context) ([]platform.CachedImage, error)

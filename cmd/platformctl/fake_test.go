@@ -96,6 +96,9 @@ func (f *fakePlatform) Kube(context.Context) (*kube.Client, error) {
 }
 func (f *fakePlatform) Kubeconfig(context.Context) (string, error)    { return f.path, f.err }
 func (f *fakePlatform) LastRun(context.Context) (platform.Run, error) { return f.last, f.err }
+func (f *fakePlatform) PortHolder(context.Context, int) (string, error) {
+	return "nginx (pid 7)", nil
+}
 func (f *fakePlatform) Images(context.Context) ([]platform.CachedImage, error) {
 	return f.images, f.err
 }

@@ -74,6 +74,11 @@ func TestWrongCalls(t *testing.T) {
 		{"deploy -o yaml", `-o "yaml" is neither table nor json`, "-o table|json"},
 		{"deploy", "is not inside a checkout", "--project"},
 		{"psql TABLE shows", `got "TABLE"`, `psql -c "SELECT 1"`},
+		{"forward redis", `there is no service "redis"`, "postgres, rabbitmq, order, payment"},
+		{"forward postgres:many", `"many" is no port`, "forward postgres:5432"},
+		{"forward postgres 70000", "70000 is no port", "forward postgres:5432"},
+		{"forward 5432", `there is no service "5432"`, "postgres, rabbitmq, order, payment"},
+		{"forward order payment:8080", "port 8080 is asked for twice, for order and payment", "forward order payment:0"},
 		{"verify all", `takes no arguments, and got "all"`, "verify --help"},
 		{"verify -o xml", `-o "xml" is neither table nor json`, "-o table|json"},
 		{"verify --quiet-time -1s", "less than nothing", "--quiet-time 10s"},
@@ -114,7 +119,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help forward", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -383,7 +388,7 @@ func TestOrderAndShows(t *testing.T) {
 		t.Errorf("not JSON: %s", r.out)
 	}
 	f.err = fault.Unfit("platformctl up", "the platform is not running: cluster platform is absent")
-	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "verify", "bench", "kubeconfig"} {
+	for _, args := range []string{"order --show 1 --qty 1", "shows", "logs", "psql", "forward", "verify", "bench", "kubeconfig"} {
 		if r := call(t, f, strings.Fields(args)...); r.code != fault.CodeUnfit || !strings.HasSuffix(r.err, "not running: cluster platform is absent\nTry:   bin/platformctl up\n") || r.out != "" {
 			t.Errorf("%s: exit code %d, %s%s", args, r.code, r.out, r.err)
 		}

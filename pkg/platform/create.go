@@ -45,15 +45,23 @@ func (p *Platform) portStep(after ...*plan.Step) *plan.Step {
 	}
 }
 
+// PortHolder names who listens on a port of 127.0.0.1, "" where nobody does.
+func (p *Platform) PortHolder(ctx context.Context, port int) (string, error) {
+	process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, port)
+	switch {
+	case err != nil || !taken:
+		return "", err
+	case process == "":
+		return "another program", nil
+	}
+	return fmt.Sprintf("%s (pid %d)", process, pid), nil
+}
+
 // portFree is a fault where another program has the port that the API is to have.
 func (p *Platform) portFree(ctx context.Context, state cluster.State) error {
-	process, pid, taken, err := p.machine(host.Needs{}).PortHolder(ctx, p.port)
-	if err != nil || !taken {
+	holder, err := p.PortHolder(ctx, p.port)
+	if err != nil || holder == "" {
 		return err
-	}
-	holder := "another program"
-	if process != "" {
-		holder = fmt.Sprintf("%s (pid %d)", process, pid)
 	}
 	cure := fmt.Sprintf("platformctl up%s --api-port %d", p.flag(), p.port+1)
 	if state.APIPort != 0 {

@@ -27,6 +27,13 @@ type Service struct {
 	Workload  string // the object of that kind
 	Container string
 	Ours      bool // built from cmd/<Release>; the others are servers
+	Ports     []Port
+}
+
+// Port is a port of a service: its name in the Kubernetes Service, which is called like the workload, and its usual number.
+type Port struct {
+	Name   string
+	Number int
 }
 
 // Services lists the four, servers first.
@@ -35,18 +42,22 @@ func Services() []Service {
 		{
 			Name: "postgres", Others: []string{"postgresql"}, Release: "postgresql",
 			Namespace: NamespaceDatabase, Kind: "StatefulSet", Workload: "postgresql", Container: "postgresql",
+			Ports: []Port{{"postgresql", 5432}},
 		},
 		{
 			Name: "rabbitmq", Others: []string{"rabbit"}, Release: "rabbitmq",
 			Namespace: NamespaceMessaging, Kind: "StatefulSet", Workload: "rabbitmq", Container: "rabbitmq",
+			Ports: []Port{{"amqp", 5672}, {"manager", 15672}},
 		},
 		{
 			Name: "order", Others: []string{"order-api"}, Release: "order-api",
 			Namespace: NamespaceApps, Kind: "Deployment", Workload: "order-api-order-api-chart", Container: "order-api-chart", Ours: true,
+			Ports: []Port{{"http", 8080}},
 		},
 		{
 			Name: "payment", Others: []string{"payment-service"}, Release: "payment-service",
 			Namespace: NamespaceApps, Kind: "Deployment", Workload: "payment-service-payment-service-chart", Container: "payment-service-chart", Ours: true,
+			Ports: []Port{{"http", 8081}},
 		},
 	}
 }
