@@ -13,8 +13,8 @@ const (
 	forgetLimit = 500 // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
 
-	// A sweep looks at the holds that ended since the last one, and a little before, for what committed late; and now and then at
-	// all, for what somebody wrote with a time of his own.
+	// A sweep looks at the holds that ended since the last one, and a little before, for what committed late; and at all where the
+	// table was replaced, and now and then, for what somebody wrote with a time of his own.
 	sweepBack = time.Minute
 	sweepAll  = 10 * time.Minute
 )
@@ -30,6 +30,7 @@ type Sweeper struct {
 
 	since time.Time // holds that ended before have been looked at, by the database's clock
 	all   time.Time // when all were, by ours
+	table uint32    // the table that they were in
 }
 
 // Run sweeps until ctx ends. While the database is away it goes on trying.
@@ -63,15 +64,20 @@ func (s *Sweeper) expire(ctx context.Context) (more bool) {
 		}
 		return false
 	}
+	replaced := lapsed.Table != s.table && s.table != 0
+	s.table = lapsed.Table
 	if len(lapsed.Orders) > 0 {
 		s.Waiters.Ended(lapsed.Orders)
 		s.Expired.Add(float64(len(lapsed.Orders)))
 		s.Log.InfoContext(ctx, "holds lapsed", "orders", lapsed.Orders)
 	}
-	if !lapsed.Full {
+	switch {
+	case replaced:
+		s.since = time.Time{}
+	case !lapsed.Full:
 		s.since = lapsed.At.Add(-sweepBack)
 	}
-	return lapsed.Full
+	return lapsed.Full || replaced
 }
 
 // forget deletes a batch of keys and tells whether there may be more.

@@ -25,6 +25,9 @@ const (
 	// so the blocks are small until they are used up within a second.
 	leastIDs, mostIDs = 32, 4096
 
+	// renewals is how often orders get new ids because others have theirs.
+	renewals = 2
+
 	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
 	maxWait = 250 * time.Millisecond
 	// batchDeadline is how long a batch is tried while the database is away.
@@ -275,17 +278,31 @@ func (in *Intake) identify(ctx context.Context, batch []*waiting) error {
 
 // accept stores orders, however often the connection breaks, and answers them. Its error is of the data, or ctx ended.
 func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error)) error {
-	requests := make([]Request, len(part))
-	for i, w := range part {
-		requests[i] = w.request
-	}
+	var requests []Request
 	var outcomes []Outcome
-	tries := 0
-	err := postgres.Retry(ctx, failed, func(ctx context.Context) (err error) {
-		tries++
-		outcomes, err = in.store.Accept(ctx, requests, tries > 1)
-		return err
-	})
+	var tries int
+	var err error
+	for again := renewals; ; again-- {
+		requests, tries = requests[:0], 0
+		for _, w := range part {
+			requests = append(requests, w.request)
+		}
+		err = postgres.Retry(ctx, failed, func(ctx context.Context) (err error) {
+			tries++
+			outcomes, err = in.store.Accept(ctx, requests, tries > 1)
+			return err
+		})
+		if again == 0 || !postgres.IsDuplicate(err, "orders", "inventory_reservations") {
+			break
+		}
+		// Somebody put orders into the table whose ids were given to us, such as a snapshot of another database. It is not our own
+		// first try, which the statement would have recognised.
+		failed(err)
+		in.ids.forget()
+		if err := in.identify(ctx, part); err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -367,6 +384,13 @@ func (s *ids) take(ctx context.Context, n int) ([]int32, error) {
 	taken := s.free[:n:n]
 	s.free = s.free[n:]
 	return taken, nil
+}
+
+// forget gives up what is left of the blocks.
+func (s *ids) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free = nil
 }
 
 // giveBack takes ids that certainly stand in no table.

@@ -209,7 +209,7 @@ WITH due AS (
 	WHERE r.expires_at >= $2 AND r.expires_at < now() AND r.status = 'RESERVED' AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
 	ORDER BY r.expires_at LIMIT $1
 )
-SELECT now(), array_agg(id), array_agg(order_id) FROM due`
+SELECT now(), pg_relation_filenode('inventory_reservations'), array_agg(id), array_agg(order_id) FROM due`
 
 const expireOrders = `
 WITH lapsed AS (
@@ -227,13 +227,14 @@ type Lapsed struct {
 	Orders []int32   // that it cancelled
 	Full   bool      // there may be more
 	At     time.Time // the database's time: all holds that ended before have been looked at, if it is not full
+	Table  uint32    // another one once all reservations were replaced, as a snapshot does it
 }
 
 // Expire cancels at most limit orders whose hold lapsed at or after since, by the database's clock.
 func (s *Store) Expire(ctx context.Context, since time.Time, limit int) (Lapsed, error) {
 	var found Lapsed
 	var orders, reservations []int32
-	if err := s.DB.QueryRow(ctx, dueHolds, limit, since).Scan(&found.At, &reservations, &orders); err != nil {
+	if err := s.DB.QueryRow(ctx, dueHolds, limit, since).Scan(&found.At, &found.Table, &reservations, &orders); err != nil {
 		return Lapsed{}, fmt.Errorf("look for lapsed holds: %w", err)
 	}
 	if len(reservations) == 0 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,6 +24,12 @@ func Code(err error) string {
 func IsDataError(err error) bool {
 	code := Code(err)
 	return len(code) == 5 && (code[:2] == "22" || code[:2] == "23")
+}
+
+// IsDuplicate tells whether the server refused a row of one of the tables because another has its key already.
+func IsDuplicate(err error, tables ...string) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "23505" && slices.Contains(tables, pg.TableName)
 }
 
 const (

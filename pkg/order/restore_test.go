@@ -1,0 +1,50 @@
+package order_test
+
+import (
+	"testing"
+	"time"
+
+	"platformctl/pkg/postgres/postgrestest"
+)
+
+// A snapshot of another database brings orders whose ids this service holds in hand, and holds that lapsed long ago.
+func TestAllTablesAreReplacedUnderTheService(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	if a := s.insist(t, like, "first"); a.String() != `202 {"status":"accepted","orderId":1}` {
+		t.Fatal(a)
+	}
+	tx, err := s.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, statement := range []string{
+		`SET LOCAL session_replication_role = replica`,
+		`TRUNCATE orders, inventory_reservations, show_seats, outbox, order_keys`,
+		`INSERT INTO orders (id, user_id, show_id, quantity, status, ended_at) SELECT i, 'u', 1, 1, 'CONFIRMED', now() FROM generate_series(1, 99) i`,
+		`INSERT INTO orders (id, user_id, show_id, quantity, created_at) VALUES (100, 'u', 1, 1, now() - interval '3 hours')`,
+		`INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() FROM orders WHERE id < 100`,
+		`INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) VALUES (1, 100, 1, 'RESERVED', now() - interval '2 hours')`,
+		`INSERT INTO show_seats SELECT id, capacity, CASE id WHEN 1 THEN 100 ELSE 0 END FROM shows`,
+		`SELECT setval('orders_id_seq', 100)`,
+	} {
+		if _, err := tx.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.insist(t, like, "second"); a.String() != `202 {"status":"accepted","orderId":101}` {
+		t.Errorf("an order after that: %s", a)
+	}
+	for deadline := time.Now().Add(patience); number(t, s.db, `SELECT count(*) FROM orders WHERE id = 100 AND status = 'CANCELLED'`) != 1; {
+		if time.Now().After(deadline) {
+			t.Fatal("the hold that lapsed long ago is still there")
+		}
+	}
+	counted(t, s.db)
+	if n := orders(t, s); n != 101 {
+		t.Errorf("%d orders are there", n)
+	}
+}
