@@ -14,7 +14,7 @@ func cleanupAndAgain(s *scenario) {
 	s.platform()
 	s.step("cleanup takes the releases and the namespaces, and leaves the cluster", func(s *scenario) {
 		s.up = false
-		s.platformctl("cleanup", "-y").ends(0).says("order-api", "postgresql", "apps", "database")
+		s.platformctl("cleanup", "-y").ends(0).says("order-api", "postgresql", "apps", "database", "snapshot restore before-cleanup-")
 		s.kubectl("get", "namespaces", "apps", "database", "messaging", "--ignore-not-found").ends(0).never("apps", "database", "messaging")
 		s.kubectl("get", "nodes").ends(0).says(node)
 		var st status
@@ -130,7 +130,7 @@ func down(s *scenario) {
 	caches := s.cached()
 	s.step("down deletes the cluster and its context, and keeps the caches", func(s *scenario) {
 		s.up = false
-		r := s.platformctl("down", "-y").ends(0)
+		r := s.platformctl("down", "-y", "--no-snapshot").ends(0).never("snapshot restore")
 		s.t.Logf("down took %s", r.took)
 		s.nothingIs(node)
 		if got := s.cached(); !slices.Equal(got, caches) {

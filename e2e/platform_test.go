@@ -18,6 +18,7 @@ func TestPlatform(t *testing.T) {
 		{"the tool's own commands", tools},
 		{"wrong orders", wrongOrders},
 		{"a show is never oversold", neverOversold},
+		{"snapshots", snapshots},
 		{"up again", upAgain},
 		{"stop and start", stopAndStart},
 		{"a forward", forwards},

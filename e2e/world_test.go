@@ -149,7 +149,7 @@ func (w *world) claim(t *testing.T) {
 
 // remove takes away the cluster and what scenarios started beside it. The product does it; where it cannot, the engine does.
 func (w *world) remove(ctx context.Context) error {
-	down := command.New(binary, "down", "-y")
+	down := command.New(binary, "down", "-y", "--no-snapshot")
 	down.Dir, down.Env = w.checkout, w.env
 	_, downErr := w.runner.Run(ctx, down)
 	var left []string

@@ -24,12 +24,13 @@ var rooms = map[string][]string{
 	"pkg/release":  {"pkg/fault", "pkg/command"},
 	"pkg/platform": {"pkg/plan", "pkg/fault", "pkg/command", "pkg/host", "pkg/image", "pkg/recipe", "pkg/cluster", "pkg/kube", "pkg/release"},
 	"pkg/proof":    {"pkg/contract", "pkg/kube", "pkg/fault"},
+	"pkg/snapshot": {"pkg/kube", "pkg/fault"},
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
 
 	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
 	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
 
-	"cmd/platformctl":     {"pkg/platform", "pkg/plan", "pkg/proof", "pkg/terminal", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
+	"cmd/platformctl":     {"pkg/platform", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 

@@ -38,6 +38,7 @@ type env struct {
 	cluster, project, progress string // flags
 
 	open    func(platform.Settings) (thePlatform, error)
+	data    func(context.Context, thePlatform, func(plan.Note)) (theData, error)
 	screen  atomic.Pointer[terminal.Renderer] // a signal may come while the flags are read
 	mode    terminal.Mode
 	chatter *chatter
@@ -60,6 +61,8 @@ type thePlatform interface {
 	Status(ctx context.Context) (platform.Status, error)
 	AwaitReady(ctx context.Context, on func(plan.Event)) error
 	API(ctx context.Context) (string, error)
+	Database(ctx context.Context) (*platform.Database, error)
+	Alone(ctx context.Context, on func(plan.Event), name, cause string, do func(context.Context, func(plan.Note)) error) error
 	Kube(ctx context.Context) (*kube.Client, error)
 	PortHolder(ctx context.Context, port int) (string, error)
 	Kubeconfig(ctx context.Context) (string, error)
@@ -75,6 +78,7 @@ func newEnv(std streams) *env {
 	e := &env{streams: std, chatter: &chatter{}}
 	e.rerun.Store("")
 	e.open = func(s platform.Settings) (thePlatform, error) { return platform.New(s, command.Local{}) }
+	e.data = e.dataOf
 	// Until the flags are read errors are shown as they would be without any.
 	e.screen.Store(terminal.New(std.Err, terminal.Auto, terminal.On(std.Err, std.Getenv)))
 	return e

@@ -14,6 +14,7 @@ import (
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
 	"platformctl/pkg/platform"
+	"platformctl/pkg/snapshot"
 )
 
 // fakePlatform notes what it is asked for, and answers as it is told to.
@@ -31,6 +32,7 @@ type fakePlatform struct {
 	deployed  []platform.Deployed
 	path      string
 	code      int
+	data      fakeData
 	whileUp   func(context.Context) error
 	mendNotes []string
 }
@@ -99,6 +101,10 @@ func (f *fakePlatform) LastRun(context.Context) (platform.Run, error) { return f
 func (f *fakePlatform) PortHolder(context.Context, int) (string, error) {
 	return "nginx (pid 7)", nil
 }
+func (f *fakePlatform) Database(context.Context) (*platform.Database, error) { return nil, f.err }
+func (f *fakePlatform) Alone(ctx context.Context, _ func(plan.Event), _, _ string, do func(context.Context, func(plan.Note)) error) error {
+	return do(ctx, func(plan.Note) {})
+}
 func (f *fakePlatform) Images(context.Context) ([]platform.CachedImage, error) {
 	return f.images, f.err
 }
@@ -117,6 +123,26 @@ func (f *fakePlatform) LoadImages(_ context.Context, file string, _ func(plan.Ev
 func (f *fakePlatform) Servers(_ context.Context, argv []string, _ io.Reader, _, _ io.Writer) (int, error) {
 	f.called("servers %q", argv)
 	return f.code, f.err
+}
+
+// fakeData notes, among the calls of its platform, what it is asked for.
+type fakeData struct {
+	of  *fakePlatform
+	err error
+}
+
+func (d fakeData) Save(_ context.Context, _ snapshot.Folder, name string) (snapshot.Manifest, error) {
+	d.of.called("save %s", name)
+	return snapshot.Manifest{Name: name, Orders: 1, Pending: 1}, d.err
+}
+func (d fakeData) SaveBefore(_ context.Context, _ snapshot.Folder, reason string) (snapshot.Manifest, bool, error) {
+	d.of.called("keep before %s", reason)
+	return snapshot.Manifest{Name: "before-" + reason + "-1", Orders: 2}, true, d.err
+}
+func (d fakeData) TakeSeed(context.Context, snapshot.Folder) (bool, error) { return true, d.err }
+func (d fakeData) Restore(_ context.Context, _ snapshot.Folder, name string, keep bool) (m, before snapshot.Manifest, err error) {
+	d.of.called("restore %s keep=%v", name, keep)
+	return snapshot.Manifest{Name: name}, snapshot.Manifest{Name: "before-restore-1", Orders: 3}, d.err
 }
 
 // result is what a run left behind.
@@ -147,6 +173,10 @@ func callWith(t *testing.T, f *fakePlatform, env map[string]string, signals <-ch
 	}
 	e := newEnv(std)
 	e.open = func(s platform.Settings) (thePlatform, error) { f.settings = s; return f, nil }
+	e.data = func(context.Context, thePlatform, func(plan.Note)) (theData, error) {
+		f.data.of = f
+		return f.data, nil
+	}
 	code := e.run(t.Context(), args)
 	return result{code, out.String(), errs.String()}
 }

@@ -119,7 +119,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help forward", "help verify", "help bench", "help status", "help servers", "help images", "help images prune", "help images save", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help forward", "help verify", "help bench", "help status", "help servers", "help images", "help cleanup", "help snapshot", "help snapshot restore", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)
@@ -258,8 +258,17 @@ func TestDownAndCleanupAsk(t *testing.T) {
 		if r.code != fault.CodeUsage || len(f.calls) > 0 || !strings.Contains(r.err, "the orders and payments\n") || !strings.Contains(r.err, "Try:   -y") {
 			t.Errorf("%s without a terminal: exit code %d, %q, %s", command, r.code, f.calls, r.err)
 		}
-		if r := call(t, f, command, "-y"); r.code != 0 || len(f.calls) != 1 {
+		if r := call(t, f, command, "-y"); r.code != 0 || len(f.calls) != 2 || f.calls[0] != "keep before "+command || !strings.HasPrefix(f.calls[1], command) ||
+			!strings.Contains(r.err, "bin/platformctl up && bin/platformctl snapshot restore before-"+command) {
 			t.Errorf("%s -y: exit code %d, %q, %s", command, r.code, f.calls, r.err)
+		}
+		f = &fakePlatform{losses: f.losses}
+		if r := call(t, f, command, "-y", "--no-snapshot"); r.code != 0 || len(f.calls) != 1 {
+			t.Errorf("%s -y --no-snapshot: exit code %d, %q, %s", command, r.code, f.calls, r.err)
+		}
+		f = &fakePlatform{losses: f.losses, data: fakeData{err: fault.TimedOut("platformctl status", "it does not come to rest")}}
+		if r := call(t, f, command, "-y"); r.code != fault.CodeTimedOut || len(f.calls) != 1 || !strings.Contains(r.err, "nothing was deleted") || !strings.Contains(r.err, "Try:   bin/platformctl "+command+" --no-snapshot") {
+			t.Errorf("%s -y of what cannot be saved: exit code %d, %q, %s", command, r.code, f.calls, r.err)
 		}
 	}
 	f := &fakePlatform{}

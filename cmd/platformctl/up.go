@@ -34,7 +34,9 @@ left alone, so a second up has nothing to do.
 
 It changes nothing on this machine outside its own cluster and caches, but for
 one context in your kubeconfig; what the machine lacks is named with its cure.
-With --fix it is mended first, as doctor --fix does it.`,
+With --fix it is mended first, as doctor --fix does it.
+
+The first up takes the snapshot seed: snapshot restore seed is the reset.`,
 		Args:        noArgs,
 		Annotations: map[string]string{annotationRerun: "up   # goes on where it stopped"},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
@@ -80,6 +82,9 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 	api, err := p.Up(ctx, e.mending())
 	if err != nil {
 		return err
+	}
+	if err := e.seed(ctx, p); err != nil {
+		e.ui().Say("the snapshot seed, for a reset, was not taken: " + err.Error())
 	}
 	e.ui().Pause()
 	_, err = fmt.Fprintf(e.Out, "The platform is up: %s\nNext: %s\n", api, e.line("order --show 1 --qty 2"))

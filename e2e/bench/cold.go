@@ -51,7 +51,7 @@ func (b *bench) measureCold(ctx context.Context) error {
 	if err := errors.Join(b.readImage(ctx), b.unhide(ctx)); err != nil {
 		return err
 	}
-	return b.product(ctx, b.env, "down", "-y")
+	return b.product(ctx, b.env, "down", "-y", "--no-snapshot")
 }
 
 // coldRows makes a row of each image that the run has made; they stand before the sum.

@@ -179,7 +179,7 @@ func (b *bench) warm(ctx context.Context) error {
 	if err := b.readImage(ctx); err != nil {
 		return err
 	}
-	return b.product(ctx, b.env, "down", "-y")
+	return b.product(ctx, b.env, "down", "-y", "--no-snapshot")
 }
 
 func (b *bench) readImage(ctx context.Context) error {
@@ -232,7 +232,7 @@ func (b *bench) round(ctx context.Context) error {
 	}{
 		{rowCached, func(ctx context.Context) error { return errors.Join(b.up(ctx, b.env), b.order(ctx, b.env)) }},
 		{rowAgain, func(ctx context.Context) error { return b.product(ctx, b.env, "up") }},
-		{rowDown, func(ctx context.Context) error { return b.product(ctx, b.env, "down", "-y") }},
+		{rowDown, func(ctx context.Context) error { return b.product(ctx, b.env, "down", "-y", "--no-snapshot") }},
 	} {
 		if err := b.timed(ctx, step.row, ours, step.do); err != nil {
 			return err

@@ -150,12 +150,12 @@ func (p *Platform) SaveImages(ctx context.Context, file string, on func(plan.Eve
 	if len(w.missing) > 0 {
 		return fault.Unfit("platformctl up"+p.flag(), "not made yet: %s", strings.Join(w.missing, ", "))
 	}
-	return once(ctx, "images/save", "they are to be written to "+file, on, func(ctx context.Context, note func(plan.Note)) error {
+	return plan.Run(ctx, on, always("images/save", "they are to be written to "+file, func(ctx context.Context, note func(plan.Note)) error {
 		if err := p.cache.Export(ctx, file, w.keys, func(n image.Note) { note(ofImage(n)) }); err != nil {
 			return fmt.Errorf("save the images to %s: %w", file, err)
 		}
 		return nil
-	})
+	}))
 }
 
 // LoadImages puts into the cache what SaveImages wrote. A file that is not as it was written is refused before anything is touched.
@@ -163,7 +163,7 @@ func (p *Platform) LoadImages(ctx context.Context, file string, on func(plan.Eve
 	if _, err := os.Stat(file); err != nil {
 		return nil, fault.Usage("platformctl images save FILE   # on a machine that has them", "read the images: %w", err)
 	}
-	err = once(ctx, "images/load", "they are to be taken from "+file, on, func(ctx context.Context, note func(plan.Note)) error {
+	err = plan.Run(ctx, on, always("images/load", "they are to be taken from "+file, func(ctx context.Context, note func(plan.Note)) error {
 		entries, err := p.cache.Import(ctx, file, func(n image.Note) { note(ofImage(n)) })
 		for _, e := range entries {
 			loaded = append(loaded, cachedImage(e))
@@ -172,14 +172,14 @@ func (p *Platform) LoadImages(ctx context.Context, file string, on func(plan.Eve
 			return fault.New(fault.CodeFailed, "copy the file anew; nothing was taken from it", "load the images from %s: %w", file, err)
 		}
 		return err
-	})
+	}))
 	return loaded, err
 }
 
-// once runs one step that is always to be done.
-func once(ctx context.Context, name, cause string, on func(plan.Event), do func(context.Context, func(plan.Note)) error) error {
+// always is a step that is to be done, whatever there is.
+func always(name, cause string, do func(context.Context, func(plan.Note)) error) *plan.Step {
 	done := false
-	err := plan.Run(ctx, on, &plan.Step{
+	return &plan.Step{
 		Name: name,
 		Check: func(context.Context) (string, error) {
 			if done {
@@ -192,12 +192,7 @@ func once(ctx context.Context, name, cause string, on func(plan.Event), do func(
 			done = err == nil
 			return err
 		},
-	})
-	var step *plan.StepError
-	if errors.As(err, &step) {
-		return step.Err // there is but one step
 	}
-	return err
 }
 
 // PruneImages removes what is ours and neither this checkout's platform nor any cluster uses, and returns it; with dry it only

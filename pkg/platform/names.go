@@ -102,3 +102,11 @@ func FindOurs(names ...string) ([]Service, error) {
 	}
 	return found, nil
 }
+
+// DeadLetters is the broker's queue of what could not be handled.
+const DeadLetters = "events.dlq.q"
+
+// WorkQueues lists the other queues: what is in them is on its way.
+func WorkQueues() []string {
+	return []string{"payment.order-created.q", "order.payment-results.q", "payment.events.q"}
+}
