@@ -75,7 +75,7 @@ func deploys(s *scenario) {
 				says("exit code 2", "panic: no seats in order-api", "goroutine 1", "goes on serving", "Try: ", "platformctl deploy order")
 			s.ended(s.places(1, 1))
 			s.check("so it is when it is tried again", func(s *scenario) {
-				s.platformctl("deploy", "order", "--project", checkout).ends(1).says("panic: no seats in order-api", "trying again")
+				s.platformctl("deploy", "order", "--project", checkout).ends(1).says("panic: no seats in order-api", "goes on serving")
 			})
 		})
 	})
@@ -101,5 +101,59 @@ func deploys(s *scenario) {
 	s.check("what cannot be deployed is refused with what can", func(s *scenario) {
 		s.platformctl("deploy", "nosuch").ends(2).says("nosuch", "Try: ", "order, payment")
 		s.types(binary+" deploy order --cluster "+clusterName+"-none", "PLATFORMCTL_STATE="+s.t.TempDir()).ends(3).says("not running", "platformctl up")
+	})
+}
+
+func develops(s *scenario) {
+	s.platform()
+	checkout := s.copyCheckout()
+	daemon := filepath.Join(checkout, "pkg/daemon/daemon.go")
+	dev := s.starts(binary, "dev", "order", "--project", checkout)
+	says := func(s *scenario, texts ...string) {
+		s.t.Helper()
+		s.until(60*time.Second, func() string {
+			said := dev.said.String()
+			for _, text := range texts {
+				if !strings.Contains(said, text) {
+					return fmt.Sprintf("dev does not say %q:\n%s", text, said)
+				}
+			}
+			return ""
+		})
+	}
+	s.step("dev finds nothing to do, and does not tell again what the pod said before", func(s *scenario) {
+		says(s, "order-api: already runs as the checkout has it")
+		if said := dev.said.String(); strings.Contains(said, `"msg":"serving"`) {
+			s.t.Errorf("it says\n%s", said)
+		}
+	})
+	s.step("a saved line is deployed, and the new pod's log comes with it from the first line on", func(s *scenario) {
+		s.with(daemon, saying("serving what was saved"), func() {
+			says(s, "order-api: build ", `"msg":"serving what was saved"`, "order-api-order-api-chart-")
+			s.check("code that does not compile is shown, and changes nothing", func(s *scenario) {
+				before := s.releases()
+				s.with(daemon, more("\nvar broken = nothingOfTheKind\n"), func() {
+					says(s, "undefined: nothingOfTheKind", "what is saved is deployed")
+				})
+				s.ended(s.places(1, 1))
+				if after := s.releases(); after["apps/order-api"] != before["apps/order-api"] {
+					s.t.Errorf("the release was %s and is %s", before["apps/order-api"], after["apps/order-api"])
+				}
+			})
+		})
+	})
+	s.step("saved as it was, it is deployed as it was", func(s *scenario) {
+		s.until(60*time.Second, func() string {
+			if n := strings.Count(dev.said.String(), "order-api: build "); n < 2 {
+				return fmt.Sprintf("there were %d deployments:\n%s", n, dev.said)
+			}
+			return ""
+		})
+		s.ended(s.places(1, 1))
+	})
+	s.step("Ctrl-C ends it, and what runs goes on", func(s *scenario) {
+		s.interrupt(dev)
+		s.awaits(dev, 20*time.Second).ends(130)
+		s.ended(s.places(1, 1))
 	})
 }

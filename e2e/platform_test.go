@@ -25,6 +25,7 @@ func TestPlatform(t *testing.T) {
 		{"pods are killed while orders come in", killed},
 		{"a checkout with changes", changedCheckout},
 		{"a service is deployed", deploys},
+		{"a service is developed", develops},
 		{"a checkout with faults", faultyCheckout},
 		{"refusals that leave everything as it is", refusals},
 		{"cleanup, an interrupted up, two at once", cleanupAndAgain},

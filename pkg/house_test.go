@@ -26,11 +26,12 @@ var rooms = map[string][]string{
 	"pkg/proof":    {"pkg/contract", "pkg/kube", "pkg/fault"},
 	"pkg/snapshot": {"pkg/kube", "pkg/fault"},
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
+	"pkg/watch":    {"pkg/fault"},
 
 	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
 	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
 
-	"cmd/platformctl":     {"pkg/platform", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
+	"cmd/platformctl":     {"pkg/platform", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 

@@ -52,6 +52,7 @@ type thePlatform interface {
 	Stop(ctx context.Context, on func(plan.Event)) error
 	Start(ctx context.Context, on func(plan.Event)) (api string, err error)
 	Deploy(ctx context.Context, services []platform.Service, on func(plan.Event)) ([]platform.Deployed, error)
+	Sources(services []platform.Service) (platform.SourceState, error)
 	Losses(ctx context.Context) ([]string, error)
 	Down(ctx context.Context, engine bool, on func(plan.Event)) error
 	CleanupList(ctx context.Context) ([]string, error)

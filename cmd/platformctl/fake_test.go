@@ -68,6 +68,9 @@ func (f *fakePlatform) Deploy(_ context.Context, services []platform.Service, _ 
 	f.called("deploy %s", strings.Join(names, " "))
 	return f.deployed, f.err
 }
+func (f *fakePlatform) Sources([]platform.Service) (platform.SourceState, error) {
+	return platform.SourceState{}, f.err
+}
 func (f *fakePlatform) Losses(context.Context) ([]string, error) { return f.losses, f.err }
 func (f *fakePlatform) Down(_ context.Context, engine bool, _ func(plan.Event)) error {
 	f.called("down engine=%v", engine)

@@ -73,6 +73,8 @@ func TestWrongCalls(t *testing.T) {
 		{"deploy order --timeout 0s", "no time to wait", "--timeout 5m"},
 		{"deploy -o yaml", `-o "yaml" is neither table nor json`, "-o table|json"},
 		{"deploy", "is not inside a checkout", "--project"},
+		{"dev nosuch", `there is no service "nosuch"`, "use one of: order, payment"},
+		{"dev", "is not inside a checkout", "--project"},
 		{"psql TABLE shows", `got "TABLE"`, `psql -c "SELECT 1"`},
 		{"forward redis", `there is no service "redis"`, "postgres, rabbitmq, order, payment"},
 		{"forward postgres:many", `"many" is no port`, "forward postgres:5432"},
@@ -119,7 +121,7 @@ func TestWrongCalls(t *testing.T) {
 
 func TestHelp(t *testing.T) {
 	var pages strings.Builder
-	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help logs", "help psql", "help forward", "help verify", "help bench", "help status", "help servers", "help images", "help cleanup", "help snapshot", "help snapshot restore", "help images prune", "help images save", "help timings"} {
+	for _, args := range []string{"", "help exit-codes", "help up", "help stop", "help start", "help down", "help order", "help deploy", "help dev", "help logs", "help psql", "help forward", "help verify", "help bench", "help status", "help servers", "help images", "help cleanup", "help snapshot", "help snapshot restore", "help images prune", "help images save", "help timings"} {
 		r := call(t, &fakePlatform{}, strings.Fields(args)...)
 		if r.code != 0 || r.err != "" {
 			t.Errorf("%q: exit code %d, %s", args, r.code, r.err)

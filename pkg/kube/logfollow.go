@@ -21,6 +21,7 @@ const settle = 100 * time.Millisecond
 type printer struct {
 	out        io.Writer
 	timestamps bool
+	always     bool // label each line with its pod, also where there is only one
 
 	mu    sync.Mutex
 	pods  map[string]bool      // all pods that were seen: where there is more than one, each line tells its own
@@ -39,7 +40,7 @@ func (p *printer) know(pod *corev1.Pod) {
 }
 
 func (p *printer) label(key logKey) string {
-	switch main, several := p.mains[key], len(p.pods) > 1; {
+	switch main, several := p.mains[key], p.always || len(p.pods) > 1; {
 	case main && several:
 		return key.pod
 	case main:
@@ -78,8 +79,18 @@ type follower struct {
 	lives map[string]bool // ids of the container lives that are read, or were
 }
 
-// followLogs prints what the workloads' containers print from now on. What the given pods have printed was printed already.
-func (c *Client) followLogs(ctx context.Context, workloads []Workload, known []corev1.Pod, p *printer, note func(string)) error {
+// from has a container's lines printed from that time on, where none of them was printed yet.
+func (p *printer) from(key logKey, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last[key].IsZero() {
+		p.last[key] = at
+	}
+}
+
+// followLogs prints what the workloads' containers print from now on. What was wanted of what the given pods had printed until
+// then was printed already.
+func (c *Client) followLogs(ctx context.Context, workloads []Workload, known []corev1.Pod, then time.Time, p *printer, note func(string)) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var noting sync.Mutex
@@ -95,6 +106,8 @@ func (c *Client) followLogs(ctx context.Context, workloads []Workload, known []c
 			}
 			if s.State.Terminated != nil {
 				f.lives[s.ContainerID] = true
+			} else if s.State.Running != nil {
+				p.from(logKey{known[i].Namespace, known[i].Name, s.Name}, then)
 			}
 		}
 	}

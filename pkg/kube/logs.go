@@ -20,6 +20,7 @@ type LogRequest struct {
 	Since      time.Duration // nothing older; 0 is no bound
 	Previous   bool          // only the life before the current one of each container
 	Timestamps bool          // show each line's time
+	Pods       bool          // show each line's pod also where there is only one
 }
 
 // logKey names one container, whichever life it is in.
@@ -49,7 +50,7 @@ func (c *Client) Logs(ctx context.Context, req LogRequest, out io.Writer, note f
 		}
 		pods = append(pods, of...)
 	}
-	p := &printer{out: out, timestamps: req.Timestamps, pods: map[string]bool{}, mains: map[logKey]bool{}, last: map[logKey]time.Time{}}
+	p := &printer{out: out, timestamps: req.Timestamps, always: req.Pods, pods: map[string]bool{}, mains: map[logKey]bool{}, last: map[logKey]time.Time{}}
 	var lives []life
 	for i := range pods {
 		p.know(&pods[i])
@@ -62,13 +63,14 @@ func (c *Client) Logs(ctx context.Context, req LogRequest, out io.Writer, note f
 	if req.Previous && len(lives) == 0 {
 		return fault.New(fault.CodeFailed, "", "none of the containers has had a life before its current one")
 	}
+	began := time.Now()
 	if err := c.printLives(ctx, req, lives, p, note); err != nil {
 		return err
 	}
 	if !req.Follow || req.Previous {
 		return nil
 	}
-	return c.followLogs(ctx, req.Workloads, pods, p, note)
+	return c.followLogs(ctx, req.Workloads, pods, began, p, note)
 }
 
 // livesOf decides which lives of a pod's containers to read, and tells of the containers that have none, why.
