@@ -116,7 +116,7 @@ func (p *Platform) deploySteps(services []Service, dishes map[string]*dish) []*p
 		load := lookedUp(p.loadStep(d, append(images, node)...), d, &held)
 		goals = append(goals, p.releaseStep(s, d, p.atOnce, load, configs, secrets))
 	}
-	return goals
+	return append(goals, p.oldImagesStep(goals...))
 }
 
 // lookedUp has a load's first look made at what the node held while the program was compiled: to ask it takes a quarter of a

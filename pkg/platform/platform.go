@@ -9,6 +9,7 @@ import (
 	"io"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"platformctl/pkg/cluster"
@@ -75,6 +76,7 @@ type Platform struct {
 	kube    *kube.Client      // once the cluster was seen running
 	port    int               // of the API, once it is decided
 	filled  map[string]secret // the Secrets, once they were looked at
+	rolled  atomic.Bool       // a service of ours was rolled out
 
 	helmOnce   sync.Mutex
 	helmClient *release.Client // once a release was asked for

@@ -221,7 +221,13 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 				}
 				note(plan.Note{Text: result.String()})
 			}
-			return roll(ctx, s, why != "", note)
+			if err := roll(ctx, s, why != "", note); err != nil {
+				return err
+			}
+			if s.Ours && why != "" {
+				p.rolled.Store(true)
+			}
+			return nil
 		},
 	}
 }

@@ -38,7 +38,7 @@ func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err
 //
 //	host → port, values → image/node ┬→ cluster ┬→ kubeconfig
 //	              │                  │          └→ namespaces → configmaps, secrets ┐
-//	              └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api
+//	              └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api, old-images
 func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	origin, err := p.origin(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 		loaded := p.loadStep(d, cached, node)
 		releases = append(releases, p.releaseStep(s, d, p.patiently, loaded, volumes, configs, secrets))
 	}
-	return append(goals, p.apiStep(releases...)), nil
+	return append(goals, p.apiStep(releases...), p.oldImagesStep(releases...)), nil
 }
 
 // apiStep has the API answering on this machine's loopback.
