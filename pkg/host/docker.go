@@ -26,6 +26,7 @@ type engineInfo struct {
 	DockerRootDir  string
 	MemTotal       uint64
 	DefaultRuntime string
+	DriverStatus   [][2]string
 	Runtimes       map[string]struct{ Path string }
 }
 

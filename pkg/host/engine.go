@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -57,7 +58,12 @@ func (m Machine) engineRequirements() []Requirement {
 		},
 		Check: m.checkPrivileged,
 	}, m.capEngine)
-	return []Requirement{installed, access, running, privileged}
+	store := Requirement{
+		Name: "engine/image-store", After: []string{running.Name}, Optional: true,
+		Cure:  []string{`set "features": {"containerd-snapshotter": false} in /etc/docker/daemon.json and restart the engine, if images do not load`},
+		Check: m.checkImageStore,
+	}
+	return []Requirement{installed, access, running, privileged, store}
 }
 
 // installEngine installs the engine, and a client where none is there: an existing one, often newer, stays the first in PATH.
@@ -111,6 +117,33 @@ func (m Machine) checkRunning(ctx context.Context) (string, error) {
 	}
 	if server == nil {
 		return "no Docker engine answers: " + said, nil
+	}
+	if tooOld(server.Version) {
+		return fmt.Sprintf("the engine is Docker %s; %d or newer is needed", server.Version, oldestEngine), nil
+	}
+	return "", nil
+}
+
+// oldestEngine is the first major version of Docker whose containers can have a cgroup namespace of their own, as a node needs.
+const oldestEngine = 20
+
+func tooOld(version string) bool {
+	major, _, _ := strings.Cut(version, ".")
+	n, err := strconv.Atoi(major)
+	return err == nil && n < oldestEngine
+}
+
+// checkImageStore warns of an engine that keeps images in containerd: kind's own way of loading images breaks there. Ours
+// streams archives to the node, which should not mind; nobody has tried it.
+func (m Machine) checkImageStore(ctx context.Context) (string, error) {
+	info, err := m.engineInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, pair := range info.DriverStatus {
+		if pair[0] == "driver-type" && strings.HasPrefix(pair[1], "io.containerd.snapshotter") {
+			return "the engine keeps its images in containerd, with which platformctl has not been tried", nil
+		}
 	}
 	return "", nil
 }

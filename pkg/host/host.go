@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
@@ -92,9 +93,11 @@ func Requirements(m Machine) []Requirement {
 		all = append(all, m.goRequirement())
 	}
 	all = append(all, m.diskRequirement())
+	all = append(all, m.clockRequirement(time.Now))
 	if m.OS == "linux" {
 		all = append(all, m.memoryRequirement())
 		all = append(all, m.inotifyRequirements()...)
+		all = append(all, m.kernelRequirements()...)
 	}
 	all = append(all, m.packageRequirements()...)
 	all = append(all, m.clientRequirements()...)

@@ -2,23 +2,30 @@ package platform
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
+	"platformctl/pkg/cluster"
+	"platformctl/pkg/fault"
 	"platformctl/pkg/host"
 	"platformctl/pkg/plan"
 )
 
 const hostPrefix = "host/"
 
-// hostSteps are the machine's requirements as steps. Without fix they only look: an unmet one fails with its cure, and an
-// optional one is passed over. With fix they are mended; an optional one that cannot be is told, and passed over.
+// toRun are the requirements that a run has to do with: optional ones only where they are to be mended, and can be.
+func toRun(all []host.Requirement, fix bool) []host.Requirement {
+	return slices.DeleteFunc(all, func(r host.Requirement) bool { return r.Optional && (!fix || r.Mend == nil) })
+}
+
+// hostSteps are requirements as steps. Without fix they only look: an unmet one fails with its cure. With fix they are mended; an
+// optional one that cannot be is told, and passed over.
 func hostSteps(requirements []host.Requirement, fix bool) []*plan.Step {
 	byName := map[string]*plan.Step{}
 	var steps []*plan.Step
 	for _, r := range requirements {
-		if r.Optional && !fix {
-			continue
-		}
 		var unmet string // what the last Check saw
 		passed := false  // an optional one that could not be mended
 		step := &plan.Step{Name: hostPrefix + strings.TrimPrefix(r.Name, hostPrefix)}
@@ -82,10 +89,51 @@ func (p *Platform) Doctor(ctx context.Context) ([]Ailment, error) {
 			all[i].Cure = r.Cure
 		}
 	}
-	return all, nil
+	leftovers, err := p.leftovers(ctx)
+	return append(all, leftovers...), err
+}
+
+// leftovers are what is in the way of a run, or was left behind by one, that is no requirement of the machine's.
+func (p *Platform) leftovers(ctx context.Context) ([]Ailment, error) {
+	port := Ailment{Name: "platform/port", Optional: true}
+	half := Ailment{Name: "platform/cluster", Optional: true}
+	state, err := p.inspect(ctx)
+	if err == nil { // else the engine's requirements have said why
+		p.port = state.APIPort
+		if p.port == 0 {
+			p.port = defaultPort
+		}
+		if state.Phase != cluster.Running {
+			var taken *fault.Error
+			switch err := p.portFree(ctx, state); {
+			case errors.As(err, &taken):
+				port.Why, port.Cure = err.Error(), strings.Split(taken.Cure, "\n")
+			case err != nil:
+				return nil, err
+			}
+		}
+		if state.Phase == cluster.Half {
+			half.Why = "an earlier run left cluster " + p.set.Cluster + " half made: " + state.Why
+			half.Cure = []string{"platformctl up" + p.flag() + "   # finishes it", "platformctl down" + p.flag()}
+		}
+	}
+	caches := Ailment{Name: "platform/caches", Optional: true}
+	left, err := p.cache.Unused(func(string) bool { return true })
+	if err != nil {
+		return nil, err
+	}
+	if len(left) > 0 {
+		var size int64
+		for _, e := range left {
+			size += e.Size
+		}
+		caches.Why = fmt.Sprintf("runs that were killed, or are at work now, have %d MB in work folders of the cache", size/1_000_000)
+		caches.Cure = []string{"platformctl images prune   # leaves alone what is at work"}
+	}
+	return []Ailment{port, half, caches}, nil
 }
 
 // Mend does what Doctor's cures say, each command noted before it runs.
 func (p *Platform) Mend(ctx context.Context, on func(plan.Event)) error {
-	return plan.Run(ctx, on, hostSteps(host.Requirements(p.machine(p.needs(ctx))), true)...)
+	return plan.Run(ctx, on, hostSteps(toRun(host.Requirements(p.machine(p.needs(ctx))), true), true)...)
 }

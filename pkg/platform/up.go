@@ -49,7 +49,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 		return nil, err
 	}
 	values := p.valuesStep(Services())
-	fit := hostSteps(host.Requirements(p.machine(p.needsFor(ctx, origin))), p.set.Fix)
+	fit := hostSteps(toRun(host.Requirements(p.machine(p.needsFor(ctx, origin))), p.set.Fix), p.set.Fix)
 	port := p.portStep(fit...)
 	var ref string
 	nodeImage := p.nodeImageStep(origin, &ref, append(fit, values)...)
