@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration kill e2e bench-up bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration kill e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,8 +95,8 @@ curl:
 e2e: build kubectl curl ## scenarios on a real cluster of their own
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e
 
-bench-up: build ## how long up takes, beside kind's own cluster
-	go run ./e2e/bench $(ARGS)
+bench-loop: build ## how long up, start, deploy, restore and down take, beside kind's own cluster; ARGS="-cold all" builds from nothing first
+	@go run ./e2e/benchloop -write docs/loop.md $(ARGS)
 
 bench-core: build ## how fast the ordering core is, beside pgbench; ARGS="-cluster platform" measures a running platform too
 	@bin/platformctl servers -- go run ./e2e/benchcore -write docs/performance.md $(ARGS)

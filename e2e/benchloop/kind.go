@@ -51,20 +51,20 @@ func (b *bench) createByKind(ctx context.Context, plain bool) error {
 	}
 	_, err := b.run.Run(ctx, command.Command{
 		Name: b.kind, Stdin: strings.NewReader(config),
-		Args: []string{"create", "cluster", "--name", yardstick, "--image", b.image, "--config", "-", "--wait", "3m",
+		Args: []string{"create", "cluster", "--name", b.yardstick(), "--image", b.image, "--config", "-", "--wait", "3m",
 			"--kubeconfig", filepath.Join(b.temp, "kind.kubeconfig")},
 	})
 	return err
 }
 
 func (b *bench) deleteByKind(ctx context.Context) error {
-	_, err := b.run.Run(ctx, command.New(b.kind, "delete", "cluster", "--name", yardstick, "--kubeconfig", filepath.Join(b.temp, "kind.kubeconfig")))
+	_, err := b.run.Run(ctx, command.New(b.kind, "delete", "cluster", "--name", b.yardstick(), "--kubeconfig", filepath.Join(b.temp, "kind.kubeconfig")))
 	return err
 }
 
 // plainFiles writes what plainConfig mounts: the entrypoint from kind's module, and our network with the range left open.
 func (b *bench) plainFiles(ctx context.Context) error {
-	out, err := b.run.Run(ctx, command.Command{Name: "go", Args: []string{"list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"}, Dir: b.dir})
+	out, err := b.run.Run(ctx, command.Command{Name: "go", Args: []string{"list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kind"}, Dir: b.checkout})
 	if err != nil {
 		return fmt.Errorf("find kind's files: %w", err)
 	}
@@ -72,7 +72,7 @@ func (b *bench) plainFiles(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read kind's entrypoint: %w", err)
 	}
-	network, err := os.ReadFile(filepath.Join(b.dir, "pkg", "recipe", "node_files", "cni.conflist"))
+	network, err := os.ReadFile(filepath.Join(b.checkout, "pkg", "recipe", "node_files", "cni.conflist"))
 	if err != nil {
 		return fmt.Errorf("read the node's network: %w", err)
 	}

@@ -7,8 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
-	"time"
 
 	"platformctl/pkg/command"
 )
@@ -27,37 +28,30 @@ func (b *bench) measureCold(ctx context.Context) error {
 	caches := filepath.Join(b.temp, "cold")
 	// What was built cold serves the rounds that follow.
 	b.env = append(b.env, "PLATFORMCTL_CACHE="+filepath.Join(caches, "platformctl"))
-	env := b.env
+	line := b.line("up", "--api-port", strconv.Itoa(b.port), "--progress", "json")
 	if b.cold == "all" {
-		env = append(env[:len(env):len(env)], "GOCACHE="+filepath.Join(caches, "go-build"), "GOMODCACHE="+filepath.Join(caches, "go-mod"))
+		line.Env = append(slices.Clone(b.env), "GOCACHE="+filepath.Join(caches, "go-build"), "GOMODCACHE="+filepath.Join(caches, "go-mod"))
 	}
 	if err := b.hide(ctx); err != nil {
 		return err
 	}
 	var events bytes.Buffer
-	err := b.timed(ctx, rowCold, ours, func(ctx context.Context) error {
-		_, err := b.run.Run(ctx, command.Command{
-			Name: binary, Args: []string{"up", "--api-port", apiPort, "--progress", "json"}, Dir: b.dir, Env: env, Stderr: &events,
-		})
-		if err != nil {
+	line.Stderr = &events
+	err := b.timed(ctx, rowCold, b.cluster, func(ctx context.Context) error {
+		if _, err := b.run.Run(ctx, line); err != nil {
 			return err
 		}
-		return b.order(ctx, env)
+		return b.order(ctx)
 	})
 	b.coldRows(&events)
 	if err != nil {
 		return errors.Join(err, b.unhide(context.WithoutCancel(ctx)))
 	}
-	if err := errors.Join(b.readImage(ctx), b.unhide(ctx)); err != nil {
-		return err
-	}
-	return b.product(ctx, b.env, "down", "-y", "--no-snapshot")
+	return errors.Join(b.unhide(ctx), b.down(ctx))
 }
 
 // coldRows makes a row of each image that the run has made; they stand before the sum.
 func (b *bench) coldRows(events *bytes.Buffer) {
-	whole := b.rows
-	b.rows = nil
 	lines := bufio.NewScanner(events)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -66,11 +60,11 @@ func (b *bench) coldRows(events *bytes.Buffer) {
 			continue // a program that up runs may say something of its own
 		}
 		if image, ok := strings.CutPrefix(e.Step, "image/"); ok && e.Event == "done" {
-			took := time.Duration(e.TookMS) * time.Millisecond
-			b.rows = append(b.rows, &row{name: "  cold build of " + image, times: []time.Duration{took}})
+			row := "cold build of " + image
+			b.table.extra = append(b.table.extra, row)
+			b.table.add(row, sample{value: float64(e.TookMS) / 1000})
 		}
 	}
-	b.rows = append(b.rows, whole...)
 }
 
 // hide takes the node image's tags away from the engine, which would else count as a cache; its layers and whoever runs on
@@ -83,7 +77,7 @@ func (b *bench) hide(ctx context.Context) error {
 	b.hidden = map[string]string{}
 	for _, ref := range strings.Fields(string(out)) {
 		_, tag, _ := strings.Cut(ref, ":")
-		aside := ours + "/aside:" + tag
+		aside := b.cluster + "/aside:" + tag
 		if _, err := b.run.Run(ctx, command.New("docker", "tag", ref, aside)); err != nil {
 			return err
 		}
