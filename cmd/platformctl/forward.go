@@ -30,6 +30,8 @@ Services and their usual ports: ` + doorList() + `
 Without names: all of them whose port is free. SERVICE PORT works, too.`,
 		Example: "  platformctl forward\n  platformctl forward postgres management\n  platformctl forward postgres:15432 rabbitmq:0   # 0 is any free port",
 		RunE:    func(cmd *cobra.Command, args []string) error { return forwardTo(cmd.Context(), e, args) },
+
+		ValidArgsFunction: servicesNext,
 	}
 }
 
