@@ -134,6 +134,26 @@ func upAgain(s *scenario) {
 		}
 		s.same(before)
 	})
+	s.check("a dry run has nothing to tell, and tells of what somebody does to the cluster; up puts that right", func(s *scenario) {
+		s.platformctl("up", "--dry-run").ends(0).says("nothing to do")
+		s.kubectl("-n", "apps", "scale", "deployment/payment-service-payment-service-chart", "--replicas=2").ends(0)
+		s.kubectl("-n", "messaging", "delete", "service", "rabbitmq").ends(0)
+		before := s.releases()
+		s.platformctl("up", "--dry-run").ends(0).says("payment-service-payment-service-chart spec.replicas is 2, 1 is wanted", "service/rabbitmq is gone")
+		if now := s.releases(); !maps.Equal(before, now) {
+			s.t.Errorf("the dry run changed the releases:\n%s\nto\n%s", lines(before), lines(now))
+		}
+		var all []struct{ Step, Intent string }
+		s.platformctl("up", "--dry-run", "-o", "json").ends(0).decodes(&all)
+		for _, f := range all {
+			if differs := f.Step == "release/payment-service" || f.Step == "release/rabbitmq"; differs != (f.Intent == "change") && f.Step != "api" {
+				s.t.Errorf("of %s it says %s", f.Step, f.Intent)
+			}
+		}
+		s.platformctl("up").ends(0).says("spec.replicas is 2")
+		s.platformctl("up", "--dry-run").ends(0).says("nothing to do")
+		s.ended(s.places(1, 1))
+	})
 	s.check("the context is added to another file on request, and a current context of the user's stays it", func(s *scenario) {
 		s.platformctl("up", "--kubeconfig", s.other).ends(0)
 		s.types("kubectl get nodes", "KUBECONFIG="+s.other).ends(0).says(node)

@@ -49,6 +49,7 @@ type env struct {
 // thePlatform is what the commands want of the platform; *platform.Platform is one.
 type thePlatform interface {
 	Up(ctx context.Context, on func(plan.Event)) (api string, err error)
+	Foresee(ctx context.Context) ([]platform.Foresight, error)
 	Stop(ctx context.Context, on func(plan.Event)) error
 	Start(ctx context.Context, on func(plan.Event)) (api string, err error)
 	Deploy(ctx context.Context, services []platform.Service, on func(plan.Event)) ([]platform.Deployed, error)

@@ -25,6 +25,7 @@ type fakePlatform struct {
 	api       string
 	err       error // of every call
 	losses    []string
+	foresight []platform.Foresight
 	ailments  []platform.Ailment
 	status    platform.Status
 	images    []platform.CachedImage
@@ -54,6 +55,10 @@ func (f *fakePlatform) Up(ctx context.Context, on func(plan.Event)) (string, err
 		return "", f.whileUp(ctx)
 	}
 	return f.api, f.err
+}
+func (f *fakePlatform) Foresee(context.Context) ([]platform.Foresight, error) {
+	f.called("foresee")
+	return f.foresight, f.err
 }
 func (f *fakePlatform) Stop(context.Context, func(plan.Event)) error { f.called("stop"); return f.err }
 func (f *fakePlatform) Start(context.Context, func(plan.Event)) (string, error) {

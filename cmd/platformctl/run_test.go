@@ -44,6 +44,8 @@ func TestWrongCalls(t *testing.T) {
 		{"up", "is not inside a checkout", "--project"},
 		{"up --project /nosuch", "/nosuch is not inside a checkout", "--project"},
 		{"status --project /nosuch", "/nosuch is not inside a checkout", "--project"},
+		{"up -o json", "-o json is for --dry-run", "up --progress json"},
+		{"up --dry-run -o yaml", `"yaml" is neither table nor json`, "-o table|json"},
 		{"stop now", `takes no arguments, and got "now"`, "stop --help"},
 		{"start --timeout 0s", "no time to wait", "--timeout 5m"},
 		{"status -o yaml", `-o "yaml" is neither table nor json`, "-o table|json"},
@@ -231,6 +233,44 @@ func TestLibrariesAreHeardWhenSomethingFails(t *testing.T) {
 	r := call(t, f, "up", "--project", project(t))
 	if r.code != fault.CodeTimedOut || !strings.Contains(r.err, "kubeadm said no\nError: the cluster did not come up\nTry:   bin/platformctl status\n") || len(r.err) > 5000 {
 		t.Errorf("exit code %d: %s", r.code, r.err)
+	}
+}
+
+func TestDryRun(t *testing.T) {
+	dir := project(t)
+	f := &fakePlatform{foresight: []platform.Foresight{
+		{Step: "values", Intent: platform.Keep},
+		{Step: "image/order-api", Intent: platform.Build, Why: "it is not in the cache"},
+		{Step: "release/payment-service", Intent: platform.Change, Why: "in short", Restarts: []string{"deployment/payment"},
+			Differs: []string{"values: env.LOG_LEVEL is info, debug is wanted", "chart: templates/service.yaml differs"}},
+		{Step: "release/order-api", Intent: platform.Unknown, Until: "image/order-api", Why: "what is built decides"},
+	}}
+	want := `STEP                     WOULD    WHY
+image/order-api          build    it is not in the cache
+release/payment-service  change   values: env.LOG_LEVEL is info, debug is wanted
+                                  chart: templates/service.yaml differs
+                                  restarts deployment/payment
+release/order-api        unknown  until image/order-api is done: what is built decides
+and 1 step already
+`
+	if r := call(t, f, "up", "--project", dir, "--dry-run"); r.code != 0 || r.out != want || r.err != "" {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	var back []platform.Foresight
+	if r := call(t, f, "up", "--project", dir, "--dry-run", "-o", "json"); json.Unmarshal([]byte(r.out), &back) != nil || cmp.Diff(f.foresight, back) != "" {
+		t.Errorf("not the same as JSON: %s", r.out)
+	}
+	if !slices.Equal(f.calls, []string{"foresee", "foresee"}) {
+		t.Errorf("something was done: %q", f.calls)
+	}
+	f.foresight = f.foresight[:1]
+	if r := call(t, f, "up", "--project", dir, "--dry-run"); r.code != 0 || r.out != "nothing to do: 1 step already\n" {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	f.foresight = []platform.Foresight{{Step: "volumes", Intent: platform.Refuse, Why: "the data volume would shrink", Cure: "take it back"}}
+	r := call(t, f, "up", "--project", dir, "--dry-run")
+	if r.code != fault.CodeUsage || !strings.Contains(r.out, "volumes  refuse  the data volume would shrink\n") || !strings.HasSuffix(r.err, "Try:   take it back\n") {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 }
 

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,8 @@ type upFlags struct {
 	kubeconfig   string
 	noKubeconfig bool
 	timeout      time.Duration
+	dryRun       bool
+	out          output
 }
 
 func newUp(e *env) *cobra.Command {
@@ -36,7 +40,10 @@ It changes nothing on this machine outside its own cluster and caches, but for
 one context in your kubeconfig; what the machine lacks is named with its cure.
 With --fix it is mended first, as doctor --fix does it.
 
-The first up takes the snapshot seed: snapshot restore seed is the reset.`,
+The first up takes the snapshot seed: snapshot restore seed is the reset.
+
+With --dry-run it does nothing, and tells for each step what it would do, and
+why: which values differ, which pods would restart, what would be refused.`,
 		Args:        noArgs,
 		Annotations: map[string]string{annotationRerun: "up   # goes on where it stopped"},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
@@ -50,6 +57,9 @@ The first up takes the snapshot seed: snapshot restore seed is the reset.`,
 	flags.StringVar(&f.kubeconfig, "kubeconfig", "", "`file` to add the context to (default: KUBECONFIG's)")
 	flags.DurationVar(&f.timeout, "timeout", platform.DefaultTimeout, "how long a step may wait, images apart")
 	flags.BoolVar(&f.noKubeconfig, "no-kubeconfig", false, "add the context nowhere")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "only tell what would be done")
+	flags.StringVarP(&f.out.format, "output", "o", "table", "`form` of what --dry-run tells: table or json")
+	flags.Lookup("output").DefValue = "" // the text names it
 	return cmd
 }
 
@@ -69,6 +79,13 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 	if f.kubeconfig != "" && f.noKubeconfig {
 		return fault.Usage("one of --kubeconfig FILE and --no-kubeconfig", "--kubeconfig and --no-kubeconfig exclude each other")
 	}
+	asJSON, err := f.out.json()
+	if err != nil {
+		return err
+	}
+	if asJSON && !f.dryRun {
+		return fault.Usage("up --dry-run -o json\nup --progress json", "-o json is for --dry-run")
+	}
 	set, err := e.checkout()
 	if err != nil {
 		return err
@@ -79,6 +96,9 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	if f.dryRun {
+		return e.foresee(ctx, p, asJSON)
+	}
 	api, err := p.Up(ctx, e.mending())
 	if err != nil {
 		return err
@@ -88,6 +108,61 @@ func (f upFlags) run(ctx context.Context, e *env) error {
 	}
 	e.ui().Pause()
 	_, err = fmt.Fprintf(e.Out, "The platform is up: %s\nNext: %s\n", api, e.line("order --show 1 --qty 2"))
+	return err
+}
+
+// foresee prints what up would do. It ends as up would where that is to be refused.
+func (e *env) foresee(ctx context.Context, p thePlatform, asJSON bool) error {
+	all, err := p.Foresee(ctx)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = printJSON(e.Out, all)
+	} else {
+		err = printForesight(e.Out, all)
+	}
+	if err != nil {
+		return err
+	}
+	return platform.Refused(all)
+}
+
+// printForesight writes a line for each step that does not hold, and below it all in which it differs.
+func printForesight(w io.Writer, all []platform.Foresight) error {
+	var rows [][]string
+	kept := 0
+	for _, f := range all {
+		if f.Intent == platform.Keep {
+			kept++
+			continue
+		}
+		why := f.Differs
+		switch {
+		case f.Until != "":
+			why = append([]string{strings.TrimSuffix("until "+f.Until+" is done: "+f.Why, ": ")}, why...)
+		case len(why) == 0:
+			why = strings.Split(f.Why, "\n")
+		}
+		if len(f.Restarts) > 0 {
+			why = append(slices.Clone(why), "restarts "+strings.Join(f.Restarts, ", "))
+		}
+		for i, line := range why {
+			if i == 0 {
+				rows = append(rows, []string{f.Step, string(f.Intent), line})
+			} else {
+				rows = append(rows, []string{"", "", line})
+			}
+		}
+	}
+	if len(rows) == 0 {
+		_, err := fmt.Fprintf(w, "nothing to do: %s already\n", plural(kept, "step"))
+		return err
+	}
+	if err := terminal.Table(w, []string{"STEP", "WOULD", "WHY"}, rows); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "and %s already\n", plural(kept, "step"))
 	return err
 }
 

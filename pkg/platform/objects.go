@@ -34,6 +34,8 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 				return "", err
 			}
 			changed, going = nil, nil
+			var d difference
+			defer func() { p.detail(name, d) }()
 			for _, o := range wanted {
 				if err := stamp(o); err != nil {
 					return "", err
@@ -47,6 +49,7 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 				}
 				if live == nil || live.GetDeletionTimestamp() != nil || live.GetAnnotations()[kube.HashKey] != o.GetAnnotations()[kube.HashKey] {
 					changed = append(changed, o)
+					d.Lines = append(d.Lines, objectDiffers(o, live)...)
 				}
 			}
 			if len(going) > 0 {
@@ -69,6 +72,44 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 			return p.kube.Apply(ctx, manager, changed...)
 		},
 	}
+}
+
+// objectDiffers tells in what a live object differs from one of ours; what a Secret holds is nothing to print.
+func objectDiffers(want, live *unstructured.Unstructured) []string {
+	named := kube.Describe(want)
+	if live == nil || live.GetDeletionTimestamp() != nil {
+		return []string{named + " is missing"}
+	}
+	if want.GetKind() == "Secret" {
+		return []string{named + " differs"}
+	}
+	var all []string
+	now, is := data(want), data(live)
+	for _, key := range sorted(now) {
+		if before, ok := is[key]; !ok {
+			all = append(all, fmt.Sprintf("%s: %s is absent, %s is wanted", named, key, now[key]))
+		} else if before != now[key] {
+			all = append(all, fmt.Sprintf("%s: %s is %s, %s is wanted", named, key, before, now[key]))
+		}
+	}
+	for _, key := range sorted(is) {
+		if _, ok := now[key]; !ok {
+			all = append(all, fmt.Sprintf("%s: %s is %s, and is to go", named, key, is[key]))
+		}
+	}
+	if len(all) == 0 {
+		all = []string{named + " differs"}
+	}
+	return all
+}
+
+// data is a ConfigMap's; what is not text was refused before.
+func data(o *unstructured.Unstructured) map[string]string {
+	values, _, err := unstructured.NestedStringMap(o.Object, "data")
+	if err != nil {
+		return nil
+	}
+	return values
 }
 
 // stamp gives the object our label, and the hash of all that it was before.

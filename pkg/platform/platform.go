@@ -78,6 +78,9 @@ type Platform struct {
 	filled  map[string]secret // the Secrets, once they were looked at
 	rolled  atomic.Bool       // a service of ours was rolled out
 
+	detailing sync.Mutex
+	details   map[string]release.Difference // what steps found to differ, by step
+
 	helmOnce   sync.Mutex
 	helmClient *release.Client // once a release was asked for
 }

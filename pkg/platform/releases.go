@@ -185,16 +185,19 @@ func (p *Platform) patiently(ctx context.Context, s Service, _ bool, note func(p
 // releaseStep has the release in the cluster as chart and values want it, with every object of its manifest, and its
 // workload complete.
 func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Step) *plan.Step {
+	name := "release/" + s.Release
 	return &plan.Step{
-		Name: "release/" + s.Release, After: after, Timeout: p.set.Timeout,
+		Name: name, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
 			spec, err := p.deployed(ctx, s, d.archive.Ref)
 			if err != nil {
 				return "", err
 			}
-			if why, err := p.releaseDiffers(ctx, spec); err != nil || why != "" {
-				return why, err
+			if d, err := p.releaseDiffers(ctx, spec); err != nil || len(d.Lines) > 0 {
+				p.detail(name, d)
+				return d.inShort(), err
 			}
+			p.detail(name, difference{})
 			done, why, err := p.kube.Rollout(ctx, s.workload())
 			if err != nil || done {
 				return "", err
@@ -210,21 +213,21 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 			if err != nil {
 				return err
 			}
-			why, err := p.releaseDiffers(ctx, spec)
+			d, err := p.releaseDiffers(ctx, spec)
 			if err != nil {
 				return err
 			}
-			if why != "" {
+			if len(d.Lines) > 0 {
 				result, err := helm.Apply(ctx, spec, func(line string) { note(plan.Note{Text: line}) })
 				if err != nil {
 					return err
 				}
 				note(plan.Note{Text: result.String()})
 			}
-			if err := roll(ctx, s, why != "", note); err != nil {
+			if err := roll(ctx, s, len(d.Lines) > 0, note); err != nil {
 				return err
 			}
-			if s.Ours && why != "" {
+			if s.Ours && len(d.Lines) > 0 {
 				p.rolled.Store(true)
 			}
 			return nil
@@ -232,31 +235,61 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 	}
 }
 
-func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (why string, err error) {
+// difference is a release's, told in the words of a step's cause.
+type difference struct{ release.Difference }
+
+// told is how many lines of a difference a step's cause has.
+const told = 2
+
+func (d difference) inShort() string {
+	if len(d.Lines) == 0 {
+		return ""
+	}
+	text := strings.Join(d.Lines[:min(told, len(d.Lines))], ", ")
+	if more := len(d.Lines) - told; more > 0 {
+		text += fmt.Sprintf(", and %d more", more)
+	}
+	if len(d.Restarts) > 0 {
+		text += "; restarts " + strings.Join(d.Restarts, ", ")
+	}
+	return text
+}
+
+// releaseDiffers tells in what the release in the cluster differs from spec. The hash in its labels tells whether it does, so
+// that Helm's record is read only then; what the cluster has of its objects is looked at either way.
+func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (d difference, err error) {
 	hash, err := release.Hash(spec)
 	if err != nil {
-		return "", err
+		return d, err
 	}
 	found, err := p.releases(ctx)
 	if err != nil {
-		return "", err
-	}
-	r, ok := found[spec.Name]
-	switch {
-	case !ok:
-		return "it is not installed", nil
-	case !r.Holds(hash):
-		return fmt.Sprintf("revision %d is %s, and chart, values, configuration or image differ", r.Revision, r.Status), nil
+		return d, err
 	}
 	helm, err := p.helm(ctx)
 	if err != nil {
-		return "", err
+		return d, err
 	}
-	missing, err := helm.Missing(ctx, spec)
-	if err != nil || len(missing) == 0 {
-		return "", err
+	if r, ok := found[spec.Name]; ok && r.Holds(hash) {
+		d.Revision = r.Revision
+		d.Lines, d.Restarts, err = helm.Drift(ctx, spec)
+		return d, err
 	}
-	return strings.Join(missing, ", ") + " is gone", nil
+	d.Difference, err = helm.Explain(ctx, spec)
+	if err == nil && len(d.Lines) == 0 {
+		d.Lines = []string{fmt.Sprintf("revision %d differs in what is not shown, such as comments", d.Revision)}
+	}
+	return d, err
+}
+
+// detail keeps all that a step found to differ, for who asks for more than its cause.
+func (p *Platform) detail(step string, d difference) {
+	p.detailing.Lock()
+	defer p.detailing.Unlock()
+	if p.details == nil {
+		p.details = map[string]release.Difference{}
+	}
+	p.details[step] = d.Difference
 }
 
 // uninstallStep has the release gone.

@@ -18,9 +18,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	metadatafake "k8s.io/client-go/metadata/fake"
+	dynamicfake "k8s.io/client-go/dynamic/fake"
 	clienttesting "k8s.io/client-go/testing"
 
 	"platformctl/pkg/fault"
@@ -32,7 +32,9 @@ type bench struct {
 	*Client
 	store *storage.Storage
 	kube  *kubefake.FailingKubeClient
-	gone  []string // names of objects that somebody deleted; all others are there
+	gone  []string // names of objects that somebody deleted; all others are there, as the newest revision has them
+
+	edited func(*unstructured.Unstructured) // what somebody did to an object
 }
 
 func newBench() *bench {
@@ -46,18 +48,34 @@ func newBench() *bench {
 	}}
 	mapper := meta.NewDefaultRESTMapper(nil)
 	mapper.Add(appsv1.SchemeGroupVersion.WithKind("StatefulSet"), meta.RESTScopeNamespace)
+	mapper.Add(appsv1.SchemeGroupVersion.WithKind("Deployment"), meta.RESTScopeNamespace)
 	for _, kind := range []string{"Service", "ConfigMap", "Secret"} {
 		mapper.Add(corev1.SchemeGroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
-	objects := metadatafake.NewSimpleMetadataClient(metadatafake.NewTestScheme())
+	objects := dynamicfake.NewSimpleDynamicClient(runtime.NewScheme())
 	objects.PrependReactor("get", "*", func(action clienttesting.Action) (bool, runtime.Object, error) {
-		name := action.(clienttesting.GetAction).GetName()
-		if slices.Contains(b.gone, name) {
-			return true, nil, apierrors.NewNotFound(action.GetResource().GroupResource(), name)
+		name, resource := action.(clienttesting.GetAction).GetName(), action.GetResource().Resource
+		none := apierrors.NewNotFound(action.GetResource().GroupResource(), name)
+		last, err := b.store.Last("postgresql")
+		if err != nil || slices.Contains(b.gone, name) {
+			return true, nil, none
 		}
-		return true, &metav1.PartialObjectMetadata{}, nil
+		all, err := parse(last.Manifest)
+		for _, o := range all {
+			if o.GetName() == name && strings.ToLower(o.GetKind())+"s" == resource {
+				if b.edited != nil {
+					b.edited(&o.Unstructured)
+				}
+				return true, &o.Unstructured, err
+			}
+		}
+		return true, nil, none
 	})
-	b.mapper, b.objects = mapper, objects
+	b.mapper, b.live = mapper, objects
+	b.stored = func(namespace string) *storage.Storage {
+		memory.SetNamespace(namespace)
+		return b.store
+	}
 	return b
 }
 
@@ -134,19 +152,12 @@ func TestApplyPutsBackWhatHasGone(t *testing.T) {
 	b := newBench()
 	b.apply(t, sized(t, "one"))
 	b.gone = []string{"postgresql-initdb"}
-	missing, err := b.Missing(t.Context(), sized(t, "one"))
-	if err != nil || !slices.Equal(missing, []string{"configmap/postgresql-initdb"}) {
-		t.Errorf("missing is %q, %v", missing, err)
+	differs, restarts, err := b.Drift(t.Context(), sized(t, "one"))
+	if err != nil || !slices.Equal(differs, []string{"configmap/postgresql-initdb is gone"}) || restarts != nil {
+		t.Errorf("it differs in %q, restarts %q, %v", differs, restarts, err)
 	}
-	if got := b.apply(t, sized(t, "one")); got != (Result{Action: Repaired, Revision: 2, Found: "configmap/postgresql-initdb was missing"}) {
+	if got := b.apply(t, sized(t, "one")); got != (Result{Action: Repaired, Revision: 2, Found: "configmap/postgresql-initdb is gone"}) {
 		t.Errorf("got %+v", got)
-	}
-}
-
-func TestWithoutARevisionTheReleaseIsMissing(t *testing.T) {
-	missing, err := newBench().Missing(t.Context(), sized(t, "one"))
-	if err != nil || !slices.Equal(missing, []string{"release/postgresql"}) {
-		t.Errorf("missing is %q, %v", missing, err)
 	}
 }
 

@@ -15,17 +15,13 @@ import (
 )
 
 // Possible is a usage error where the release's deployed revision could not become spec: a StatefulSet's volumes would change.
-// Apply refuses that too; Possible tells it before anything else is changed.
+// Apply refuses that too; Possible tells it before anything else is changed. It reads one record.
 func (c *Client) Possible(spec Spec) error {
 	manifest, err := Render(spec)
 	if err != nil {
 		return err
 	}
-	cfg, err := c.configuration(spec.Namespace)
-	if err != nil {
-		return err
-	}
-	last, err := cfg.Releases.Last(spec.Name)
+	last, err := c.stored(spec.Namespace).Last(spec.Name)
 	if errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil
 	}

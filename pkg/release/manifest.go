@@ -56,5 +56,11 @@ func (o object) pod() (*corev1.PodSpec, error) {
 	return &pod, nil
 }
 
+// template is the object's pod template as it is written, nil if it has none.
+func (o object) template() any {
+	spec, _ := o.Object["spec"].(map[string]any)
+	return spec["template"]
+}
+
 // id is the object's kind and name, as kubectl takes them.
 func (o object) id() string { return strings.ToLower(o.GetKind()) + "/" + o.GetName() }

@@ -16,8 +16,11 @@ import (
 
 	"helm.sh/helm/v3/pkg/action"
 	helm "helm.sh/helm/v3/pkg/release"
+	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -73,8 +76,10 @@ func (r Result) String() string {
 type Client struct {
 	building  sync.Mutex // Helm's clients write to globals while they are made
 	configure func(namespace string) (*action.Configuration, error)
+	stored    func(namespace string) *storage.Storage // the records alone, for a look without Helm's clients
 	mapper    meta.RESTMapper
 	objects   metadata.Interface
+	live      dynamic.Interface
 }
 
 // New returns a Client for the cluster that kubeconfig's current context names. What Helm and the API server have to say
@@ -96,9 +101,25 @@ func New(kubeconfig []byte, log io.Writer) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a client for the cluster: %w", err)
 	}
+	live, err := dynamic.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
+	typed, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for the cluster: %w", err)
+	}
 	return &Client{
 		mapper:  shared.mapper,
 		objects: objects,
+		live:    live,
+		stored: func(namespace string) *storage.Storage {
+			secrets := driver.NewSecrets(typed.CoreV1().Secrets(namespace))
+			secrets.Log = func(string, ...any) {}
+			records := storage.Init(secrets)
+			records.Log = secrets.Log
+			return records
+		},
 		configure: func(namespace string) (*action.Configuration, error) {
 			capabilities, err := shared.capabilities()
 			if err != nil {
@@ -125,7 +146,7 @@ func (c *Client) configuration(namespace string) (*action.Configuration, error) 
 }
 
 // Apply makes the cluster have the release that spec describes: it installs or upgrades it, takes on what an earlier run
-// left half done, puts back objects that have gone, and does nothing where the deployed revision has the same hash and is
+// left half done, puts back objects that have gone and fields that somebody changed, and does nothing where the deployed revision has the same hash and is
 // whole. note, which may be nil, hears what is about to be done. When the API server has taken the manifests, Apply
 // returns; it does not wait for pods.
 //
@@ -163,14 +184,14 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 	}
 	status := last.Info.Status
 	if status == helm.StatusDeployed && last.Labels[hashLabel] == want.hash {
-		missing, err := c.missing(ctx, spec, last.Manifest)
+		amiss, err := c.amiss(ctx, spec, manifest)
 		if err != nil {
 			return Result{}, err
 		}
-		if len(missing) == 0 {
+		if len(amiss) == 0 {
 			return Result{Action: Unchanged, Revision: last.Version}, nil
 		}
-		result := Result{Action: Repaired, Found: strings.Join(missing, ", ") + " was missing"}
+		result := Result{Action: Repaired, Found: strings.Join(lines(amiss), ", ")}
 		note(result.Found)
 		return c.upgrade(cfg, want, result)
 	}

@@ -2,17 +2,13 @@ package release
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
-	"helm.sh/helm/v3/pkg/storage/driver"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/metadata"
 )
 
 // Status is the newest revision of a release.
@@ -63,51 +59,4 @@ func (c *Client) List(ctx context.Context, namespaces ...string) ([]Status, erro
 		return strings.Compare(a.Namespace+"/"+a.Name, b.Namespace+"/"+b.Name)
 	})
 	return all, nil
-}
-
-// Missing lists the objects of the deployed revision's manifest that the cluster does not have, as kind/name; where no
-// revision is deployed it is the release itself. An empty list means that all are there, in whatever state.
-func (c *Client) Missing(ctx context.Context, spec Spec) ([]string, error) {
-	cfg, err := c.configuration(spec.Namespace)
-	if err != nil {
-		return nil, err
-	}
-	deployed, err := cfg.Releases.Deployed(spec.Name)
-	if errors.Is(err, driver.ErrReleaseNotFound) || errors.Is(err, driver.ErrNoDeployedReleases) {
-		return []string{"release/" + spec.Name}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("look up release %s: %w", spec.Name, err)
-	}
-	return c.missing(ctx, spec, deployed.Manifest)
-}
-
-func (c *Client) missing(ctx context.Context, spec Spec, manifest string) ([]string, error) {
-	objects, err := parse(manifest)
-	if err != nil {
-		return nil, err
-	}
-	var missing []string
-	for _, o := range objects {
-		kind := o.GroupVersionKind()
-		mapping, err := c.mapper.RESTMapping(kind.GroupKind(), kind.Version)
-		if err != nil {
-			return nil, fmt.Errorf("look up %s of release %s: %w", o.id(), spec.Name, err)
-		}
-		var client metadata.ResourceInterface = c.objects.Resource(mapping.Resource)
-		if mapping.Scope.Name() == "namespace" {
-			namespace := o.GetNamespace()
-			if namespace == "" {
-				namespace = spec.Namespace
-			}
-			client = c.objects.Resource(mapping.Resource).Namespace(namespace)
-		}
-		switch _, err := client.Get(ctx, o.GetName(), metav1.GetOptions{}); {
-		case apierrors.IsNotFound(err):
-			missing = append(missing, o.id())
-		case err != nil:
-			return nil, fmt.Errorf("look up %s of release %s: %w", o.id(), spec.Name, err)
-		}
-	}
-	return missing, nil
 }
