@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -305,11 +307,39 @@ func TestLocksOfOthersAreRespectedAndOfTheDeadRemoved(t *testing.T) {
 	if err := dead.Run(); err != nil {
 		t.Fatal(err)
 	}
-	write(t, path+".lock", fmt.Sprintf("platformctl %d\n", dead.Process.Pid), 0o600)
+	if err := os.Remove(path + ".lock"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(fmt.Sprintf("platformctl %d", dead.Process.Pid), path+".lock"); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := c.MergeContext(t.Context(), u); err != nil {
 		t.Errorf("after a killed run: %v", err)
 	}
 	noLocks(t, filepath.Dir(path))
+}
+
+// A lock that names nobody yet would be somebody's for ever, if we were killed just then.
+func TestOurLockNamesUsFromItsFirstInstant(t *testing.T) {
+	f, err := openKubefile(filepath.Join(t.TempDir(), "config"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := f.lock(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holder, err := os.Readlink(f.real + ".lock"); err != nil || holder != fmt.Sprintf("platformctl %d", os.Getpid()) {
+		t.Errorf("the lock is a link to %q: %v", holder, err)
+	}
+	// This is how kubectl locks.
+	if l, err := os.OpenFile(f.real+".lock", os.O_CREATE|os.O_EXCL, 0); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("kubectl would have got the lock too: %v, %v", l, err)
+	}
+	if err := unlock(); err != nil {
+		t.Error(err)
+	}
+	noLocks(t, filepath.Dir(f.real))
 }
 
 func TestOddButEmptyFilesAreFilled(t *testing.T) {

@@ -256,7 +256,8 @@ func (f *kubefile) write() error {
 const lockWait = 5 * time.Second
 
 // lock keeps kubectl and others of its kind from writing the file meanwhile, in the way they agree on: by a file beside it.
-// It carries our process id, so that one left by a killed run is known for what it is.
+// It carries our process id, so that one left by a killed run is known for what it is: a symbolic link to it, which is there with
+// what it carries from its first instant. Others look no further than whether there is something of that name.
 func (f *kubefile) lock(ctx context.Context) (unlock func() error, err error) {
 	if f.exists && f.info.Mode()&0o200 == 0 {
 		// Replacing it would be possible, and not what its owner means.
@@ -270,12 +271,8 @@ func (f *kubefile) lock(ctx context.Context) (unlock func() error, err error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		l, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+		err := os.Symlink(fmt.Sprintf("platformctl %d", os.Getpid()), path)
 		if err == nil {
-			_, err = fmt.Fprintf(l, "platformctl %d\n", os.Getpid())
-			if err = errors.Join(err, l.Close()); err != nil {
-				return nil, f.unusable("locking it", errors.Join(err, os.Remove(path)))
-			}
 			return func() error { return os.Remove(path) }, nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
@@ -300,11 +297,11 @@ func (f *kubefile) lock(ctx context.Context) (unlock func() error, err error) {
 
 // abandoned tells whether a lock was left by a run of ours that is no more.
 func abandoned(path string) bool {
-	raw, err := os.ReadFile(path)
+	holder, err := os.Readlink(path)
 	if err != nil {
 		return false
 	}
-	id, ours := strings.CutPrefix(strings.TrimSpace(string(raw)), "platformctl ")
+	id, ours := strings.CutPrefix(holder, "platformctl ")
 	pid, err := strconv.Atoi(id)
 	return ours && err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH)
 }
