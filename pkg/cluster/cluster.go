@@ -34,6 +34,8 @@ const (
 	stateInNode  = "/platformctl" // where the state folder is seen in the node
 	kubeconfig   = "kubeconfig"   // in the state folder: platformctl's own, mode 0600
 	finished     = "created.json" // in the state folder: written when the cluster was made to its end
+	unmade       = "making.json"  // in the state folder: stands while the cluster is made
+	ending       = "ending.json"  // in the state folder: the life of the node that is about to be ended
 )
 
 // maxName leaves room for the node's suffix in a host name, which has at most 64 characters.
@@ -101,7 +103,7 @@ const (
 	Absent  Phase = "absent"
 	Foreign Phase = "foreign" // a container of the node's name, which platformctl did not make
 	Half    Phase = "half"    // ours, but its creation never came to its end
-	Stopped Phase = "stopped" // ours and whole, but its node does not run
+	Stopped Phase = "stopped" // ours and whole, but its node does not run, or only until it has been stopped
 	Running Phase = "running"
 )
 
@@ -114,16 +116,18 @@ type State struct {
 	Image     string // the reference that the node was made from
 	ImageID   string // the id of that image: sha256:…
 	Origin    Origin // as it was created; "" unless Stopped or Running
+	Ending    bool   // Stopped: a stop was cut off, and the node may run still
 
 	// Started is when the node began its present life, by the clock that its own programs have too; zero unless Running.
 	Started time.Time
 }
 
-// record is the content of the file that tells a whole cluster from a half one.
+// record is the content of the file that tells a whole cluster from a half one, and of those that tell what is being done to one.
 type record struct {
-	Container string `json:"container"`
-	Image     string `json:"image"`
-	Origin    Origin `json:"origin"`
+	Container string    `json:"container,omitempty"`
+	Image     string    `json:"image,omitempty"`
+	Origin    Origin    `json:"origin,omitempty"`
+	Started   time.Time `json:"started,omitzero"`
 }
 
 // inspected is what is read of docker's description of a container.
@@ -154,13 +158,29 @@ func (c *Cluster) Inspect(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	if node == nil {
+		if unfinished, err := c.readRecord(unmade); err != nil {
+			return State{}, err
+		} else if unfinished != (record{}) {
+			return State{Phase: Half, Why: "a run that made it was cut off before there was a node"}, nil
+		}
 		return State{Phase: Absent}, nil
 	}
-	made, err := c.readRecord()
+	made, err := c.readRecord(finished)
 	if err != nil {
 		return State{}, err
 	}
-	return c.judge(node, made), nil
+	s := c.judge(node, made)
+	if s.Phase == Running {
+		last, err := c.readRecord(ending)
+		if err != nil {
+			return State{}, err
+		}
+		if last.Container == s.Container && last.Started.Equal(s.Started) {
+			// The engine goes on to stop what it was told to stop, for a minute, and shows a node that runs.
+			s.Phase, s.Ending, s.Started = Stopped, true, time.Time{}
+		}
+	}
+	return s, nil
 }
 
 // inspectNode returns nil where there is no container of the node's name. One that the engine is just making is listed and
@@ -238,7 +258,7 @@ func (c *Cluster) judge(node *inspected, made record) State {
 			}
 		}
 	case made.Container != node.ID:
-		s.Phase, s.Why = Half, "its creation never came to its end"
+		s.Phase, s.Why = Half, "its creation, or its deletion, never came to its end"
 	case node.State.Status == "dead" || node.State.Status == "removing":
 		s.Phase, s.Why = Half, "its deletion never came to its end"
 	default:
@@ -260,9 +280,10 @@ func (c *Cluster) mounted(node *inspected) bool {
 	return false
 }
 
-func (c *Cluster) readRecord() (record, error) {
+// readRecord reads one of the records; one that is not there is empty.
+func (c *Cluster) readRecord(name string) (record, error) {
 	var r record
-	raw, err := os.ReadFile(filepath.Join(c.state, finished))
+	raw, err := os.ReadFile(filepath.Join(c.state, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, nil
 	}
@@ -310,7 +331,7 @@ func (c *Cluster) Kubeconfig(ctx context.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	made, err := c.readRecord()
+	made, err := c.readRecord(finished)
 	if err != nil {
 		return nil, err
 	}

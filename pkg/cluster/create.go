@@ -52,8 +52,16 @@ func (c *Cluster) Create(ctx context.Context, cfg Config, note func(string)) err
 	if err := c.ensureImage(ctx, cfg, note); err != nil {
 		return err
 	}
+	if s.Container == "" {
+		if err := c.awaitCutOff(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.clearState(); err != nil {
 		return fmt.Errorf("making the state folder of cluster %s: %w", c.name, err)
+	}
+	if err := c.writeRecord(unmade, record{Image: cfg.Image, Origin: cfg.Origin}); err != nil {
+		return fmt.Errorf("making cluster %s: %w", c.name, err)
 	}
 
 	said := &journal{note: note, onNode: cfg.OnNode}
@@ -90,15 +98,16 @@ func (c *Cluster) ensureImage(ctx context.Context, cfg Config, note func(string)
 	return nil
 }
 
+// traces are what the state folder has of a cluster; the record of a creation goes last.
+var traces = []string{finished, ending, kubeconfig, kubeconfig + ".lock", unmade}
+
 // clearState makes the state folder and takes from it what tells of an earlier cluster, kind's lock of a killed run included.
 func (c *Cluster) clearState() error {
 	if err := os.MkdirAll(c.state, 0o700); err != nil {
 		return err
 	}
-	for _, name := range []string{finished, kubeconfig, kubeconfig + ".lock"} {
-		if err := os.Remove(filepath.Join(c.state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	if err := c.forget(traces...); err != nil {
+		return err
 	}
 	return os.RemoveAll(c.LogsDir())
 }
@@ -114,11 +123,42 @@ func (c *Cluster) finish(ctx context.Context, cfg Config) error {
 	if node == nil {
 		return fmt.Errorf("making cluster %s: its node is gone; did somebody delete it meanwhile?", c.name)
 	}
-	raw, err := json.Marshal(record{Container: node.ID, Image: cfg.Image, Origin: cfg.Origin})
+	if err := c.writeRecord(finished, record{Container: node.ID, Image: cfg.Image, Origin: cfg.Origin}); err != nil {
+		return err
+	}
+	return c.forget(unmade)
+}
+
+func (c *Cluster) writeRecord(name string, r record) error {
+	raw, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	return writeAtomically(filepath.Join(c.state, finished), append(raw, '\n'), 0o600)
+	return writeAtomically(filepath.Join(c.state, name), append(raw, '\n'), 0o600)
+}
+
+// forget removes files of the state folder; those that are not there are fine.
+func (c *Cluster) forget(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(c.state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitCutOff returns when nothing is under way any more of a creation that was killed: its docker run may have left an engine at
+// work that shows no node yet, and would have one when we are about to make ours or have said that there is none.
+func (c *Cluster) awaitCutOff(ctx context.Context) error {
+	unfinished, err := c.readRecord(unmade)
+	if err != nil || unfinished == (record{}) {
+		return err
+	}
+	// Without its image nothing is made.
+	if _, err := c.run.Run(ctx, command.New("docker", "image", "inspect", "--format", "{{.Id}}", unfinished.Image)); err != nil {
+		return ctx.Err()
+	}
+	return c.freeName(ctx, unfinished.Image)
 }
 
 // freeName makes sure that no container has the node's name, nor is about to get it: a docker run whose client was killed can
@@ -182,6 +222,9 @@ func (c *Cluster) failed(ctx context.Context, cfg Config, err error, said *journ
 	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	gone := c.freeName(cleaning, cfg.Image)
+	if gone == nil {
+		gone = c.forget(unmade)
+	}
 	if ctx.Err() != nil {
 		return errors.Join(context.Cause(ctx), gone)
 	}

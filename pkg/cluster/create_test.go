@@ -94,6 +94,60 @@ func TestChildrenKilledFirstIsStillAnInterruption(t *testing.T) {
 	}
 }
 
+// A run that is killed together with its docker run leaves an engine that goes on making a node which nobody sees yet. Neither may
+// the next run find the name taken, nor down say that nothing is there.
+func TestWhatAKilledCreationLeftUnderWayIsAwaited(t *testing.T) {
+	e := &engine{appears: 4, removed: make(chan struct{})}
+	c := newCluster(t, e)
+	e.described = node(t, c, nil)
+	if forgotten, err := c.Forgotten(); err != nil || !forgotten {
+		t.Errorf("before anything: %v, %v", forgotten, err)
+	}
+	if err := c.writeRecord(unmade, record{Image: "platformctl.local/node:x", Origin: Packages}); err != nil {
+		t.Fatal(err)
+	}
+	e.Fake.Answers = map[string]command.Answer{"docker image inspect": {Stdout: "sha256:1mage"}}
+	if s, err := c.Inspect(t.Context()); err != nil || s.Phase != Half {
+		t.Errorf("nothing is to be seen: %+v, %v", s, err)
+	}
+	if forgotten, err := c.Forgotten(); err != nil || forgotten {
+		t.Errorf("a creation was cut off: %v, %v", forgotten, err)
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-e.removed:
+	default:
+		t.Error("the node that came late is still there")
+	}
+	if s, err := c.Inspect(t.Context()); err != nil || s.Phase != Absent {
+		t.Errorf("after Delete: %+v, %v", s, err)
+	}
+	if forgotten, err := c.Forgotten(); err != nil || !forgotten {
+		t.Errorf("after Delete: %v, %v", forgotten, err)
+	}
+}
+
+// Where the image is gone nothing can be made of it, and docker create would try to pull it, again and again.
+func TestOfAnImageThatIsGoneNothingIsUnderWay(t *testing.T) {
+	fake := &command.Fake{Answers: map[string]command.Answer{
+		inspectLine:            {Fail: "no such container"},
+		psLine:                 {},
+		"docker image inspect": {Fail: "no such image"},
+	}}
+	c := newCluster(t, fake)
+	if err := c.writeRecord(unmade, record{Image: "platformctl.local/node:x", Origin: Packages}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if forgotten, err := c.Forgotten(); err != nil || !forgotten {
+		t.Errorf("after Delete: %v, %v", forgotten, err)
+	}
+}
+
 func TestMissingImages(t *testing.T) {
 	fake := &command.Fake{Answers: map[string]command.Answer{
 		inspectLine:            {Fail: "no such container"},

@@ -35,6 +35,11 @@ func (c *Cluster) Start(ctx context.Context) error {
 	case Foreign:
 		return c.foreign(s)
 	}
+	if s.Ending {
+		if err := c.stopNode(ctx); err != nil {
+			return err
+		}
+	}
 	_, err = c.run.Run(ctx, command.New("docker", "start", c.Node()))
 	if err != nil && ctx.Err() == nil {
 		// docker refuses to start what is only paused, and to unpause what is stopped.
@@ -54,11 +59,17 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	switch s.Phase {
-	case Absent, Stopped:
+	switch {
+	case s.Phase == Absent, s.Phase == Stopped && !s.Ending:
 		return nil
-	case Foreign:
+	case s.Phase == Foreign:
 		return c.foreign(s)
+	}
+	if s.Phase == Running {
+		// Whoever comes after us, if we are killed, must know that this life of the node is over.
+		if err := c.writeRecord(ending, record{Container: s.Container, Started: s.Started}); err != nil {
+			return fmt.Errorf("stopping cluster %s: %w", c.name, err)
+		}
 	}
 	// All processes are told at once, and the API server, which can write nothing any more when its etcd has ended, goes on
 	// trying for a minute and a half. What it was told is in etcd, so it is ended first, and the kubelet, which would start it
@@ -67,6 +78,11 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("stopping cluster %s: %w", c.name, context.Cause(ctx))
 	}
+	return c.stopNode(ctx)
+}
+
+// stopNode returns when the node has stopped, also where the engine is at it already.
+func (c *Cluster) stopNode(ctx context.Context) error {
 	if _, err := c.run.Run(ctx, command.New("docker", "stop", "-t", strconv.Itoa(int(graceful.Seconds())), c.Node())); err != nil {
 		return fmt.Errorf("stopping cluster %s: %w", c.name, err)
 	}
@@ -83,15 +99,32 @@ func (c *Cluster) Delete(ctx context.Context) error {
 	if s.Phase == Foreign {
 		return c.foreign(s)
 	}
+	// What is being deleted is no whole cluster any more, whatever the engine shows of it.
+	if err := c.forget(finished); err != nil {
+		return fmt.Errorf("forgetting cluster %s: %w", c.name, err)
+	}
 	if err := c.remove(ctx); err != nil {
 		return err
 	}
-	for _, name := range []string{finished, kubeconfig, kubeconfig + ".lock"} {
-		if err := os.Remove(filepath.Join(c.state, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("forgetting cluster %s: %w", c.name, err)
+	if s.Container == "" {
+		if err := c.awaitCutOff(ctx); err != nil {
+			return err
 		}
 	}
+	if err := c.forget(traces...); err != nil {
+		return fmt.Errorf("forgetting cluster %s: %w", c.name, err)
+	}
 	return nil
+}
+
+// Forgotten tells whether the state folder has nothing left of a cluster that is not there; what was kept of a failure may be.
+func (c *Cluster) Forgotten() (bool, error) {
+	for _, name := range traces {
+		if _, err := os.Lstat(filepath.Join(c.state, name)); !errors.Is(err, fs.ErrNotExist) {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // remove deletes our node, if there is one, and looks whether it is gone; docker can refuse while another process makes or deletes it.

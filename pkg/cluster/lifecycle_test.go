@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,6 +64,59 @@ func TestStartOfANodeThatRunsHasItsKubeletRun(t *testing.T) {
 		if got := fake.Runs(); !slices.Equal(got, []string{inspectLine, test.want}) {
 			t.Errorf("it ran %q, want %q", got, test.want)
 		}
+	}
+}
+
+// The engine goes on with a stop whose client was killed: for a while there is a node that runs, and will not.
+func TestAStopThatWasCutOffIsFinishedFirst(t *testing.T) {
+	at := time.Date(2026, 11, 25, 22, 31, 0, 5, time.UTC)
+	cutOff := func() (*Cluster, *command.Fake) {
+		c, fake := whole(t, func(n *inspected) { n.State.StartedAt = at })
+		fake.Answers["docker stop"] = command.Answer{Fail: "killed"}
+		if err := c.Stop(t.Context()); err == nil {
+			t.Fatal("the stop was not cut off")
+		}
+		fake.Answers["docker stop"] = command.Answer{}
+		return c, fake
+	}
+	c, fake := cutOff()
+	if s, err := c.Inspect(t.Context()); err != nil || s.Phase != Stopped || !s.Ending || !s.Started.IsZero() {
+		t.Errorf("it is %+v, %v", s, err)
+	}
+	before := len(fake.Runs())
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{inspectLine, "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}
+	if got := fake.Runs()[before:]; !slices.Equal(got, want) {
+		t.Errorf("start ran %q, want %q", got, want)
+	}
+	fake.Answers[inspectLine] = command.Answer{Stdout: node(t, c, func(n *inspected) { n.State.StartedAt = at.Add(time.Minute) })}
+	if s, err := c.Inspect(t.Context()); err != nil || s.Phase != Running || s.Ending {
+		t.Errorf("in its next life it is %+v, %v", s, err)
+	}
+
+	c, fake = cutOff()
+	before = len(fake.Runs())
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := fake.Runs()[before:]; got[len(got)-1] != want[1] {
+		t.Errorf("a second stop ran %q", got)
+	}
+}
+
+// A deletion whose client was killed goes on in the engine: what is there still is not to be used.
+func TestWhatIsBeingDeletedIsNotWhole(t *testing.T) {
+	c, fake := whole(t, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	fake.Answers["docker rm"] = command.Answer{Fail: "killed"}
+	time.AfterFunc(again/2, cancel)
+	if err := c.Delete(ctx); err == nil {
+		t.Fatal("the deletion was not cut off")
+	}
+	if s, err := c.Inspect(t.Context()); err != nil || s.Phase != Half {
+		t.Errorf("it is %+v, %v", s, err)
 	}
 }
 

@@ -59,6 +59,9 @@ func (p *Platform) PortHolder(ctx context.Context, port int) (string, error) {
 
 // portFree is a fault where another program has the port that the API is to have.
 func (p *Platform) portFree(ctx context.Context, state cluster.State) error {
+	if state.Ending {
+		return nil // it is the node's still
+	}
 	holder, err := p.PortHolder(ctx, p.port)
 	if err != nil || holder == "" {
 		return err

@@ -41,7 +41,10 @@ func (p *Platform) Down(ctx context.Context, engine bool, on func(plan.Event)) e
 			}
 			switch state.Phase {
 			case cluster.Absent:
-				return "", nil
+				if forgotten, err := p.cluster.Forgotten(); err != nil || forgotten {
+					return "", err
+				}
+				return "a run that deleted it was cut off", nil
 			case cluster.Foreign:
 				return "", p.foreign(state)
 			}

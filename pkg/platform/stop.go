@@ -23,6 +23,10 @@ func (p *Platform) Stop(ctx context.Context, on func(plan.Event)) error {
 			switch state.Phase {
 			case cluster.Running:
 				return "it is running", nil
+			case cluster.Stopped:
+				if state.Ending {
+					return "an earlier stop was cut off", nil
+				}
 			case cluster.Foreign:
 				return "", p.foreign(state)
 			case cluster.Half:
