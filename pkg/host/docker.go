@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"platformctl/pkg/command"
@@ -67,10 +68,46 @@ func (m Machine) engineInfo(ctx context.Context) (engineInfo, error) {
 	return info, nil
 }
 
+// asked keeps what was answered, until the engine is mended. Four requirements want to know who the engine is, and they are looked
+// at one right after the other. That nothing answered is not kept.
+type asked struct {
+	mu       sync.Mutex
+	server   *engineVersion
+	endpoint string
+}
+
+func (a *asked) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.server = nil
+}
+
+// engine is engineVersion, asked once.
+func (m Machine) engine(ctx context.Context) (*engineVersion, string, error) {
+	m.asked.mu.Lock()
+	defer m.asked.mu.Unlock()
+	if m.asked.server != nil {
+		return m.asked.server, "", nil
+	}
+	server, said, err := m.engineVersion(ctx)
+	m.asked.server = server
+	return server, said, err
+}
+
 // endpoint is where the client finds its engine: "unix:///var/run/docker.sock".
 func (m Machine) endpoint(ctx context.Context) (string, error) {
 	out, err := m.Run.Run(ctx, command.New("docker", "context", "inspect", "--format", "{{.Endpoints.docker.Host}}"))
 	return strings.TrimSpace(string(out)), err
+}
+
+// endpointOnce is endpoint, asked once.
+func (m Machine) endpointOnce(ctx context.Context) (_ string, err error) {
+	m.asked.mu.Lock()
+	defer m.asked.mu.Unlock()
+	if m.asked.endpoint == "" {
+		m.asked.endpoint, err = m.endpoint(ctx)
+	}
+	return m.asked.endpoint, err
 }
 
 // said is the last line a failed program printed, or its error where it printed none.
@@ -138,7 +175,7 @@ func (m Machine) checkGenuine(ctx context.Context) (string, error) {
 
 // checkEngineGenuine refuses podman behind Docker's own client: a node runs there in other ways.
 func (m Machine) checkEngineGenuine(ctx context.Context) (string, error) {
-	server, _, err := m.engineVersion(ctx)
+	server, _, err := m.engine(ctx)
 	if err != nil || server == nil {
 		return "", err // whether an engine answers at all is asked later
 	}
@@ -152,7 +189,7 @@ func (m Machine) checkEngineGenuine(ctx context.Context) (string, error) {
 
 // checkLocal refuses an engine on another machine: folders are mounted into its containers, and ports are expected on loopback.
 func (m Machine) checkLocal(ctx context.Context) (string, error) {
-	endpoint, err := m.endpoint(ctx)
+	endpoint, err := m.endpointOnce(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return "", err

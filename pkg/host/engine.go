@@ -79,11 +79,11 @@ func (m Machine) installEngine(ctx context.Context, say func(string)) error {
 
 // checkInstalled wants the engine's programs; one that answers proves them, wherever it keeps them.
 func (m Machine) checkInstalled(ctx context.Context) (string, error) {
-	server, _, err := m.engineVersion(ctx)
+	server, _, err := m.engine(ctx)
 	if err != nil || server != nil {
 		return "", err
 	}
-	if endpoint, err := m.endpoint(ctx); err != nil || endpoint != defaultEndpoint {
+	if endpoint, err := m.endpointOnce(ctx); err != nil || endpoint != defaultEndpoint {
 		return "", err // another engine is meant, Docker Desktop's perhaps
 	}
 	for _, program := range []string{"dockerd", "iptables"} {
@@ -96,7 +96,7 @@ func (m Machine) checkInstalled(ctx context.Context) (string, error) {
 
 // checkAccess wants the engine's socket, if it is there, to let this user in.
 func (m Machine) checkAccess(ctx context.Context) (string, error) {
-	endpoint, err := m.endpoint(ctx)
+	endpoint, err := m.endpointOnce(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -111,7 +111,7 @@ func (m Machine) checkAccess(ctx context.Context) (string, error) {
 }
 
 func (m Machine) checkRunning(ctx context.Context) (string, error) {
-	server, said, err := m.engineVersion(ctx)
+	server, said, err := m.engine(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -160,7 +160,7 @@ func (m Machine) checkPrivileged(ctx context.Context) (string, error) {
 	if err != nil || len(lacking) == 0 {
 		return "", err
 	}
-	server, said, err := m.engineVersion(ctx)
+	server, said, err := m.engine(ctx)
 	if err != nil {
 		return "", err
 	}

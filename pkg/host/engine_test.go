@@ -102,3 +102,32 @@ func TestLacking(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestTheEngineIsAskedOnceWhoItIs(t *testing.T) {
+	m, fake := machine(t, map[string]string{"/proc/self/status": "Name:\tx\nCapBnd:\t000001fffeffffff\n"},
+		map[string]command.Answer{askContext: local, askVersion: {Fail: "it is down"}})
+	all := Requirements(m)
+	look := func() (asked int) {
+		before := len(fake.Runs())
+		for _, r := range all {
+			if strings.HasPrefix(r.Name, "engine/") && r.Name != "engine/privileged" {
+				if _, err := r.Check(t.Context()); err != nil {
+					t.Fatalf("%s: %v", r.Name, err)
+				}
+			}
+		}
+		for _, line := range fake.Runs()[before:] {
+			if strings.HasPrefix(line, askVersion) {
+				asked++
+			}
+		}
+		return asked
+	}
+	if n := look(); n != 3 {
+		t.Errorf("an engine that is down was asked %d times: one that comes up meanwhile is missed", n)
+	}
+	fake.Answers[askVersion] = new28
+	if first, second := look(), look(); first != 1 || second != 0 {
+		t.Errorf("it was asked %d times, then %d", first, second)
+	}
+}

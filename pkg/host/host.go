@@ -31,6 +31,8 @@ type Machine struct {
 	Checkout string // the project, whose go.mod names the Go it wants; "" where there is none
 
 	Needs Needs
+
+	asked *asked // what the engine said, for the requirements of one list
 }
 
 // Needs is how much is wanted of the machine in this run. A zero amount is not measured, which is right where a cluster
@@ -86,8 +88,10 @@ func (r Requirement) Unmet(why string) error {
 	return fault.Unfit(strings.Join(r.Cure, "\n"), "%s", why)
 }
 
-// Requirements lists what m must offer for its needs, each after those it waits for.
+// Requirements lists what m must offer for its needs, each after those it waits for. They are for one run: what the engine says of
+// itself is asked once.
 func Requirements(m Machine) []Requirement {
+	m.asked = new(asked)
 	var all []Requirement
 	if m.Checkout != "" {
 		all = append(all, m.goRequirement())

@@ -230,6 +230,7 @@ func lastBytes(path string, n int64) (string, error) {
 // capEngine gives a running engine the runtime that this machine needs. Where its program alone is gone that is compiled
 // again; else it takes a new start, which only an engine that we started gets: the containers of another's would end.
 func (m Machine) capEngine(ctx context.Context, say func(string)) error {
+	m.asked.forget()
 	info, err := m.engineInfo(ctx)
 	if err != nil {
 		return err

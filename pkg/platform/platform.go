@@ -72,6 +72,7 @@ type Platform struct {
 	kitchen *recipe.Kitchen
 	lock    *lock
 
+	local   bool              // the engine was seen to be on this machine; which one is meant does not change in a run
 	decided Origin            // of images, once it is
 	kube    *kube.Client      // once the cluster was seen running
 	port    int               // of the API, once it is decided
@@ -146,7 +147,7 @@ func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) err
 // inspect is the cluster's state, asked of an engine on this machine and of no other.
 func (p *Platform) inspect(ctx context.Context) (cluster.State, error) {
 	for _, r := range host.Requirements(p.machine(host.Needs{})) {
-		if r.Name != "docker/local" {
+		if r.Name != "docker/local" || p.local {
 			continue
 		}
 		if why, err := r.Check(ctx); err != nil {
@@ -155,6 +156,7 @@ func (p *Platform) inspect(ctx context.Context) (cluster.State, error) {
 			return cluster.State{}, r.Unmet(why)
 		}
 	}
+	p.local = true
 	return p.cluster.Inspect(ctx)
 }
 
