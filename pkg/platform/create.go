@@ -77,23 +77,26 @@ func (p *Platform) portFree(ctx context.Context, state cluster.State) error {
 func nothing(context.Context, func(plan.Note)) error { return nil }
 
 // nodeSteps have the cluster running and its API server answering (up), and before that its node taking images (node):
-// a new cluster's node does so while kubeadm is still at work on it.
-func (p *Platform) nodeSteps(origin Origin, image *string, after ...*plan.Step) (node, up *plan.Step) {
+// a new cluster's node does so while kubeadm is still at work on it. What the node holds then is put into held.
+func (p *Platform) nodeSteps(origin Origin, image *string, held *[]cluster.NodeImage, after ...*plan.Step) (node, up *plan.Step) {
 	takes := make(chan struct{})
 	open := sync.OnceFunc(func() { close(takes) })
 	node = &plan.Step{
 		Name: "node", After: after, Timeout: p.set.Timeout,
-		Check: func(ctx context.Context) (string, error) {
+		Check: func(ctx context.Context) (_ string, err error) {
 			select {
 			case <-takes:
-				return "", nil
 			default:
+				state, err := p.cluster.Inspect(ctx)
+				if err != nil {
+					return "", err
+				}
+				if state.Phase != cluster.Running {
+					return "the cluster is " + string(state.Phase), nil
+				}
 			}
-			state, err := p.cluster.Inspect(ctx)
-			if err != nil || state.Phase == cluster.Running {
-				return "", err
-			}
-			return "the cluster is " + string(state.Phase), nil
+			*held, err = p.cluster.Images(ctx)
+			return "", err
 		},
 		Do: func(ctx context.Context, note func(plan.Note)) error {
 			note(plan.Note{Text: "waiting for the cluster's container"})

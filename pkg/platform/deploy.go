@@ -119,8 +119,8 @@ func (p *Platform) deploySteps(services []Service, dishes map[string]*dish) []*p
 	return append(goals, p.oldImagesStep(goals...))
 }
 
-// lookedUp has a load's first look made at what the node held while the program was compiled: to ask it takes a quarter of a
-// second, and nobody else loads as long as we hold the lock.
+// lookedUp has a load's first look made at what the node held when it was asked for all its images: to ask it takes a quarter of
+// a second, and nobody else loads as long as we hold the lock. An image whose id the list does not have yet is asked for.
 func lookedUp(load *plan.Step, d *dish, held *[]cluster.NodeImage) *plan.Step {
 	ask, first := load.Check, true
 	load.Check = func(ctx context.Context) (string, error) {
@@ -128,10 +128,14 @@ func lookedUp(load *plan.Step, d *dish, held *[]cluster.NodeImage) *plan.Step {
 			return ask(ctx)
 		}
 		first = false
-		if slices.ContainsFunc(*held, func(i cluster.NodeImage) bool { return i.Ref == d.archive.Ref && i.ID == d.archive.ID }) {
+		i := slices.IndexFunc(*held, func(i cluster.NodeImage) bool { return i.Ref == d.archive.Ref })
+		switch {
+		case i < 0:
+			return "the node has not got it", nil
+		case (*held)[i].ID == d.archive.ID:
 			return "", nil
 		}
-		return "the node has not got it", nil
+		return ask(ctx)
 	}
 	return load
 }

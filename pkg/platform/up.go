@@ -53,7 +53,8 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	port := p.portStep(fit...)
 	var ref string
 	nodeImage := p.nodeImageStep(origin, &ref, append(fit, values)...)
-	node, up := p.nodeSteps(origin, &ref, nodeImage, port)
+	var held []cluster.NodeImage
+	node, up := p.nodeSteps(origin, &ref, &held, nodeImage, port)
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
@@ -66,7 +67,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	for _, s := range Services() {
 		d := dishes[s.Release]
 		cached := d.step(append(fit, values)...)
-		loaded := p.loadStep(d, cached, node)
+		loaded := lookedUp(p.loadStep(d, cached, node), d, &held)
 		releases = append(releases, p.releaseStep(s, d, p.patiently, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...), p.oldImagesStep(releases...)), nil
