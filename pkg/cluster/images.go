@@ -25,12 +25,13 @@ type NodeImage struct {
 	ID     string // the image id, which is its configuration's digest: sha256:…; "" where the kubelet's side does not know it
 }
 
-// AwaitImages returns when the node's containerd answers, which is a second or two after its container has started.
+// AwaitImages returns when the node's containerd answers, which is a second or two after its container has started. containerd
+// tells systemd when it does; to ask itself for it starts a program that is as large as all of Kubernetes, while kubeadm needs the CPU.
 func (c *Cluster) AwaitImages(ctx context.Context) error {
 	tick := time.NewTicker(again)
 	defer tick.Stop()
 	for {
-		_, err := c.inNode(ctx, c.ctr("version")...)
+		_, err := c.inNode(ctx, "systemctl", "is-active", "--quiet", "containerd")
 		if err == nil {
 			return nil
 		}
