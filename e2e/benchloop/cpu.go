@@ -143,7 +143,7 @@ func (m *meter) engine() (sum time.Duration) {
 		_, rest, _ := strings.Cut(string(raw), "(")
 		name, rest, _ := strings.Cut(rest, ") ")
 		switch name {
-		case "dockerd", "containerd", "docker-proxy":
+		case "dockerd", "containerd", "docker-proxy", "containerd-shim", "runc": // a shim has waited for the runc of each exec
 		default:
 			continue
 		}

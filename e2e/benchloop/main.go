@@ -80,7 +80,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 	set.StringVar(&f.cold, "cold", "none", "first a cold build, that finds: images (Go's caches, but no image), all (no image, no Go module, nothing compiled); none is no cold build")
 	set.StringVar(&f.cluster, "cluster", "platformctl-bench", "name of the cluster to make; kind's own is NAME-kind")
 	set.IntVar(&f.port, "api-port", 18085, "port of its API")
-	set.StringVar(&f.write, "write", "", "write the table into this file")
+	set.StringVar(&f.write, "write", "", "write the table into this file, where it is whole")
 	if err := set.Parse(args); err != nil {
 		return fault.New(fault.CodeUsage, "", "%w", err)
 	}
@@ -92,8 +92,12 @@ func run(ctx context.Context, args []string, out, log io.Writer) error {
 		return err
 	}
 	err = b.measure(ctx)
-	if err == nil && f.write != "" {
+	switch whole := !slices.ContainsFunc(usual, func(what string) bool { return !b.wants(what) }); {
+	case err != nil || f.write == "":
+	case whole:
 		err = b.document(ctx, f.write)
+	default:
+		b.say("%s is left as it is: this is a part of it", f.write)
 	}
 	// Also what was measured before a failure is shown, and what was made is removed after Ctrl-C.
 	return errors.Join(err, b.table.print(out), b.remove(context.WithoutCancel(ctx)))
