@@ -33,7 +33,13 @@ func forwards(s *scenario) {
 	s.step("when its pod is deleted it says so, waits, and goes on with the next", func(s *scenario) {
 		s.kubectl("-n", "apps", "delete", "pod", "-l", "app.kubernetes.io/instance=payment-service").ends(0)
 		s.kubectl("-n", "database", "delete", "pod", "postgresql-0").ends(0)
-		works(s)
+		// A connection that is made while the pod's end is still on its way here may end with the pod; one a moment later must not.
+		s.until(30*time.Second, func() string {
+			if r := s.types("curl -sS --fail --max-time 20 http://127.0.0.1:18081/health"); r.code != 0 {
+				return r.both
+			}
+			return ""
+		})
 		leads(s, "127.0.0.1:15432 is down: ")
 		leads(s, "127.0.0.1:15432 is back, to postgresql-0")
 		s.rolled("apps", "deployment/payment-service-payment-service-chart")
