@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration kill e2e bench-loop bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration kill resume e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,9 @@ integration: build ## tests on PostgreSQL and RabbitMQ from the product's own im
 
 kill: build ## services and servers are killed under load: nothing may be lost, doubled, oversold or stuck
 	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestKilledUnderLoad ./e2e/kill
+
+resume: build kubectl curl ## platformctl and the node are killed anywhere: up again converges, with the data
+	go test -tags e2e -count=1 -timeout 60m -v -run TestKilledAnywhereItIsResumed ./e2e/resume
 
 # The scenarios type the lines that users rely on as they stand, curl among them.
 curl:
