@@ -21,7 +21,9 @@ type recorded struct {
 // readRecord reads a record; it is another run's, and false, where it began before the given time. A kill may have cut its last line.
 func readRecord(raw []byte, since time.Time) (r recorded, ours bool) {
 	last := map[string]string{}
-	for lines := bufio.NewScanner(bytes.NewReader(raw)); lines.Scan(); {
+	lines := bufio.NewScanner(bytes.NewReader(raw))
+	lines.Buffer(nil, len(raw)+1) // an error may bring a program's output along
+	for lines.Scan() {
 		var l struct {
 			Time                 time.Time
 			Event, Step, Command string
