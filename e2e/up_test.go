@@ -13,6 +13,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
+// record is the shell's word for the file with the record of the last run.
+const record = `${PLATFORMCTL_STATE:-${XDG_STATE_HOME:-$HOME/.local/state}/platformctl}/clusters/` + clusterName + `.run.jsonl`
+
 func fromNothing(s *scenario) {
 	var next string
 	var up *run
@@ -56,9 +59,15 @@ func fromNothing(s *scenario) {
 		if last.Command != "up" || last.Ended != "done" || sum < last.Timings.TookMS*9/10 || sum > last.Timings.TookMS+100 {
 			s.t.Errorf("the steps of the chain take %d ms of %d: %+v", sum, last.Timings.TookMS, last)
 		}
-		recorded := s.keepsToTheSchema(s.types(`cat "${PLATFORMCTL_STATE:-${XDG_STATE_HOME:-$HOME/.local/state}/platformctl}"/clusters/` + clusterName + `.run.jsonl`).ends(0).stdout)
+		recorded := s.keepsToTheSchema(s.types(`cat "` + record + `"`).ends(0).stdout)
 		if recorded["run"] != 1 || recorded["planned"] == 0 || recorded["planned"] != recorded["already"]+recorded["done"] {
 			s.t.Errorf("the record is not whole: %v", recorded)
+		}
+	})
+	s.check("the servers' images were in the node from its beginning, which is linked and not copied", func(s *scenario) {
+		s.types(`docker exec ` + node + ` findmnt --noheadings --output SOURCE /var/lib/containerd`).ends(0).says("/nodes/" + node)
+		for _, server := range []string{"postgresql", "rabbitmq"} {
+			s.types(`grep load/` + server + ` "` + record + `"`).ends(0).says(`"already"`).never(`"done"`)
 		}
 	})
 	s.step("that line, typed as it stands, places order 1, which ends CONFIRMED", func(s *scenario) {

@@ -190,6 +190,9 @@ func printImages(w io.Writer, images []platform.CachedImage, what string) error 
 		if i.Ref == "" {
 			name = "(part) " + i.Key
 		}
+		if i.Where == "prepared" {
+			name = "(unpacked for new clusters) " + i.Key
+		}
 		if i.Path != "" {
 			where = i.Path
 		}

@@ -47,12 +47,13 @@ var validName = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 type Cluster struct {
 	name  string
 	state string
+	store *Store
 	run   command.Runner
 }
 
 // New returns the cluster of that name. stateDir is its state folder; it need not exist yet, and it is taken with its
-// symbolic links resolved. The error is a usage fault where kind could not take the name.
-func New(name, stateDir string, run command.Runner) (*Cluster, error) {
+// symbolic links resolved. store has what its node may begin with. The error is a usage fault where kind could not take the name.
+func New(name, stateDir string, store *Store, run command.Runner) (*Cluster, error) {
 	if len(name) > maxName || !validName.MatchString(name) {
 		return nil, fault.Usage("take a name such as \"platform\": at most 50 lower-case letters, digits, dots and dashes, with a letter or a digit at both ends",
 			"%q cannot be the name of a cluster", name)
@@ -64,7 +65,7 @@ func New(name, stateDir string, run command.Runner) (*Cluster, error) {
 	if dir, err = resolve(dir); err != nil {
 		return nil, fmt.Errorf("finding the state folder of cluster %s: %w", name, err)
 	}
-	return &Cluster{name: name, state: dir, run: run}, nil
+	return &Cluster{name: name, state: dir, store: store, run: run}, nil
 }
 
 // resolve follows the symbolic links of what exists of a path.

@@ -20,11 +20,20 @@ const (
 
 func newCluster(t *testing.T, run command.Runner) *Cluster {
 	t.Helper()
-	c, err := New("platform", t.TempDir(), run)
+	c, err := New("platform", t.TempDir(), newStore(t, run), run)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
+}
+
+func newStore(t *testing.T, run command.Runner) *Store {
+	t.Helper()
+	s, err := NewStore(t.TempDir(), run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // node is what docker inspect prints of a node; change alters it first.
@@ -171,12 +180,12 @@ func TestForeignClustersAreNeverTouched(t *testing.T) {
 
 func TestNamesThatKindCannotTake(t *testing.T) {
 	for _, name := range []string{"", "Platform", "a_b", "-a", "a/b", "../a", strings.Repeat("a", 51)} {
-		if _, err := New(name, t.TempDir(), &command.Fake{}); fault.CodeOf(err) != fault.CodeUsage {
+		if _, err := New(name, t.TempDir(), newStore(t, &command.Fake{}), &command.Fake{}); fault.CodeOf(err) != fault.CodeUsage {
 			t.Errorf("the name %q: %v", name, err)
 		}
 	}
 	for _, name := range []string{"platform", "p", "e2e-1.2"} {
-		if _, err := New(name, t.TempDir(), &command.Fake{}); err != nil {
+		if _, err := New(name, t.TempDir(), newStore(t, &command.Fake{}), &command.Fake{}); err != nil {
 			t.Errorf("the name %q: %v", name, err)
 		}
 	}
@@ -188,7 +197,7 @@ func TestStateFolderIsTakenWithItsLinksResolved(t *testing.T) {
 	if err := os.Symlink(real, link); err != nil {
 		t.Fatal(err)
 	}
-	c, err := New("platform", filepath.Join(link, "not", "there"), &command.Fake{})
+	c, err := New("platform", filepath.Join(link, "not", "there"), newStore(t, &command.Fake{}), &command.Fake{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,11 +25,12 @@ type Config struct {
 	Image   string // reference of the node image, in the engine already
 	Origin  Origin
 	APIPort int    // port on the host's 127.0.0.1 that leads to NodePort
+	Content string // key of what was prepared in the store for a node of that image; "" for the image alone
 	OnNode  func() // called when the node's container is there, while kubeadm has yet to work in it; may be nil
 }
 
 // kindConfig is the configuration that kind is given, a function of nothing but its arguments.
-func kindConfig(name, stateDir string, cfg Config) *v1alpha4.Cluster {
+func kindConfig(name, stateDir, storeDir string, cfg Config) *v1alpha4.Cluster {
 	k := &v1alpha4.Cluster{
 		TypeMeta: v1alpha4.TypeMeta{Kind: "Cluster", APIVersion: "kind.x-k8s.io/v1alpha4"},
 		Name:     name,
@@ -48,6 +49,9 @@ func kindConfig(name, stateDir string, cfg Config) *v1alpha4.Cluster {
 			},
 		}},
 		KubeadmConfigPatches: []string{kubeletPatch, clusterPatch},
+	}
+	if cfg.Content != "" {
+		k.Nodes[0].ExtraMounts = append(k.Nodes[0].ExtraMounts, v1alpha4.Mount{HostPath: storeDir, ContainerPath: storeInNode})
 	}
 	if cfg.Origin == Packages {
 		k.Networking.DisableDefaultCNI = true

@@ -14,16 +14,17 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 // A node image of ours brings its network and its DNS; what is left out for it would break a stock node.
 func TestKindConfigIsAFunctionOfTheOrigin(t *testing.T) {
-	for _, cfg := range []Config{
-		{Image: "platformctl.local/node:v1.37.2-0123456789ab", Origin: Packages, APIPort: 8080},
-		{Image: "kindest/node:v1.37.0@sha256:a1ed", Origin: Pulled, APIPort: 18080},
+	for name, cfg := range map[string]Config{
+		"packages": {Image: "platformctl.local/node:v1.37.2-0123456789ab", Origin: Packages, APIPort: 8080},
+		"prepared": {Image: "platformctl.local/node:v1.37.2-0123456789ab", Origin: Packages, APIPort: 8080, Content: "c0ffee"},
+		"pulled":   {Image: "kindest/node:v1.37.0@sha256:a1ed", Origin: Pulled, APIPort: 18080},
 	} {
-		t.Run(string(cfg.Origin), func(t *testing.T) {
-			got, err := yaml.Marshal(kindConfig("platform", "/home/dev/.local/state/platformctl/clusters/platform", cfg))
+		t.Run(name, func(t *testing.T) {
+			got, err := yaml.Marshal(kindConfig("platform", "/home/dev/.local/state/platformctl/clusters/platform", "/home/dev/.local/state/platformctl/content", cfg))
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden := filepath.Join("testdata", "kind-"+string(cfg.Origin)+".yaml")
+			golden := filepath.Join("testdata", "kind-"+name+".yaml")
 			if *update {
 				if err := os.WriteFile(golden, got, 0o644); err != nil {
 					t.Fatal(err)

@@ -63,11 +63,16 @@ func (c *Cluster) Create(ctx context.Context, cfg Config, note func(string)) err
 	if err := c.writeRecord(unmade, record{Image: cfg.Image, Origin: cfg.Origin}); err != nil {
 		return fmt.Errorf("making cluster %s: %w", c.name, err)
 	}
+	if cfg.Content != "" {
+		if err := writeAtomically(filepath.Join(c.state, contentKey), []byte(cfg.Content+"\n"), 0o644); err != nil {
+			return fmt.Errorf("making cluster %s: %w", c.name, err)
+		}
+	}
 
 	said := &journal{note: note, onNode: cfg.OnNode}
 	err = c.guarded(ctx, func() error {
 		return cluster.NewProvider(cluster.ProviderWithLogger(said), cluster.ProviderWithDocker()).Create(c.name,
-			cluster.CreateWithV1Alpha4Config(kindConfig(c.name, c.state, cfg)),
+			cluster.CreateWithV1Alpha4Config(kindConfig(c.name, c.state, c.store.dir, cfg)),
 			cluster.CreateWithRetain(true),    // its logs are wanted; then we delete it
 			cluster.CreateWithWaitForReady(0), // kind's wait spins, and ends well when it timed out
 			cluster.CreateWithDisplayUsage(false),
@@ -99,7 +104,7 @@ func (c *Cluster) ensureImage(ctx context.Context, cfg Config, note func(string)
 }
 
 // traces are what the state folder has of a cluster; the record of a creation goes last.
-var traces = []string{finished, ending, kubeconfig, kubeconfig + ".lock", unmade}
+var traces = []string{finished, ending, kubeconfig, kubeconfig + ".lock", contentKey, unmade}
 
 // clearState makes the state folder and takes from it what tells of an earlier cluster, kind's lock of a killed run included.
 func (c *Cluster) clearState() error {
@@ -222,6 +227,9 @@ func (c *Cluster) failed(ctx context.Context, cfg Config, err error, said *journ
 	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	gone := c.freeName(cleaning, cfg.Image)
+	if gone == nil {
+		gone = c.store.removeNode(cleaning, c.Node(), cfg.Image)
+	}
 	if gone == nil {
 		gone = c.forget(unmade)
 	}

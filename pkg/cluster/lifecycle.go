@@ -111,6 +111,9 @@ func (c *Cluster) Delete(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.store.removeNode(ctx, c.Node(), s.Image); err != nil {
+		return err
+	}
 	if err := c.forget(traces...); err != nil {
 		return fmt.Errorf("forgetting cluster %s: %w", c.name, err)
 	}

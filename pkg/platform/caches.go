@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"platformctl/pkg/cluster"
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
 	"platformctl/pkg/image"
@@ -20,7 +21,7 @@ import (
 type CachedImage struct {
 	Ref   string `json:"ref,omitempty"` // "" for a part
 	Key   string `json:"key,omitempty"` // in the cache
-	Where string `json:"where"`         // "cache" or "engine"
+	Where string `json:"where"`         // "cache", "prepared" for new nodes, or "engine"
 	Path  string `json:"path,omitempty"`
 	Size  int64  `json:"bytes"`
 }
@@ -39,8 +40,19 @@ func (p *Platform) Images(ctx context.Context) ([]CachedImage, error) {
 	for _, e := range entries {
 		all = append(all, cachedImage(e))
 	}
+	prepared, err := p.store.List()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range prepared {
+		all = append(all, preparedImages(c))
+	}
 	inEngine, err := p.engineImages(ctx)
 	return append(all, inEngine...), err
+}
+
+func preparedImages(c cluster.Content) CachedImage {
+	return CachedImage{Key: c.Key, Where: "prepared", Path: c.Path, Size: c.Size}
 }
 
 // ours is what all images that we make are called.
@@ -80,6 +92,8 @@ type wanted struct {
 	parts   []string // keys of what images are made of
 	refs    []string // of the images
 	missing []string // images that the cache has not got
+	content string   // key of what a new node begins with; "" where it begins with its image alone
+	node    string   // reference of the node image, if it is one of ours
 }
 
 func (p *Platform) wanted(ctx context.Context) (w wanted, err error) {
@@ -91,22 +105,22 @@ func (p *Platform) wanted(ctx context.Context) (w wanted, err error) {
 	if err != nil {
 		return w, err
 	}
-	look := func(name string, cached func(context.Context) (image.Archive, bool, error)) error {
+	look := func(name string, cached func(context.Context) (image.Archive, bool, error)) (a image.Archive, err error) {
 		a, ok, err := cached(ctx)
 		switch {
 		case err != nil:
-			return err
+			return a, err
 		case !ok:
 			w.missing = append(w.missing, name)
 		default:
 			w.keys = append(w.keys, strings.TrimSuffix(filepath.Base(a.Path), ".tar"))
 			w.refs = append(w.refs, a.Ref)
 		}
-		return nil
+		return a, nil
 	}
 	var services []string
 	for _, s := range Services() {
-		if err := look(s.Release, dishes[s.Release].cached); err != nil {
+		if dishes[s.Release].archive, err = look(s.Release, dishes[s.Release].cached); err != nil {
 			return w, err
 		}
 		if s.Ours {
@@ -114,9 +128,11 @@ func (p *Platform) wanted(ctx context.Context) (w wanted, err error) {
 		}
 	}
 	if origin == Packages {
-		if err := look("node", p.kitchen.Node().Cached); err != nil {
+		node, err := look("node", p.kitchen.Node().Cached)
+		if err != nil {
 			return w, err
 		}
+		w.node, w.content = node.Ref, contentKey(node.Ref, dishes)
 	}
 	parts, notes, err := p.kitchen.Uses(ctx, services...)
 	if err != nil {
@@ -218,6 +234,21 @@ func (p *Platform) PruneImages(ctx context.Context, parts, dry bool) ([]CachedIm
 	var gone []CachedImage
 	for _, e := range unused {
 		gone = append(gone, cachedImage(e))
+	}
+	prepared, err := p.store.List()
+	if err != nil {
+		return gone, err
+	}
+	for _, c := range prepared {
+		if c.Key == w.content {
+			continue
+		}
+		if !dry {
+			if err := p.store.Remove(ctx, c.Key, w.node); err != nil {
+				return gone, err
+			}
+		}
+		gone = append(gone, preparedImages(c))
 	}
 	inEngine, err := p.pruneEngine(ctx, w.refs, dry)
 	return append(gone, inEngine...), err

@@ -78,7 +78,7 @@ func nothing(context.Context, func(plan.Note)) error { return nil }
 
 // nodeSteps have the cluster running and its API server answering (up), and before that its node taking images (node):
 // a new cluster's node does so while kubeadm is still at work on it. What the node holds then is put into held.
-func (p *Platform) nodeSteps(origin Origin, image *string, held *[]cluster.NodeImage, after ...*plan.Step) (node, up *plan.Step) {
+func (p *Platform) nodeSteps(origin Origin, image, content *string, held *[]cluster.NodeImage, after ...*plan.Step) (node, up *plan.Step) {
 	takes := make(chan struct{})
 	open := sync.OnceFunc(func() { close(takes) })
 	node = &plan.Step{
@@ -136,7 +136,7 @@ func (p *Platform) nodeSteps(origin Origin, image *string, held *[]cluster.NodeI
 					return err
 				}
 			default:
-				config := cluster.Config{Image: *image, Origin: cluster.Packages, APIPort: p.port, OnNode: open}
+				config := cluster.Config{Image: *image, Origin: cluster.Packages, APIPort: p.port, Content: *content, OnNode: open}
 				if origin == Registry {
 					config.Origin = cluster.Pulled
 				}

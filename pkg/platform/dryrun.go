@@ -96,6 +96,8 @@ func (p *Platform) foresee(ctx context.Context, f plan.Finding, phase cluster.Ph
 		if seen.Intent = Mend; !p.set.Fix {
 			seen.Intent, seen.Cure = Refuse, "platformctl doctor --fix"
 		}
+	case "content":
+		seen.Intent = Build
 	case "image":
 		seen.Intent = Build
 		if s, err := FindService(name); p.decided == Registry && (name == "node" || err == nil && !s.Ours) {
@@ -137,6 +139,8 @@ func (p *Platform) foreseeUnknown(ctx context.Context, seen Foresight, until str
 	nothing := phase == cluster.Absent || phase == cluster.Half
 	switch {
 	case nothing && family == "image":
+	case nothing && family == "content":
+		seen.Intent, seen.Until, seen.Why = Build, "", "the images are yet to be made"
 	case nothing && family == "volumes":
 		seen.Intent, seen.Until = Keep, "" // there is none to change
 	case nothing && family == "api":

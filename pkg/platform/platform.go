@@ -68,6 +68,7 @@ type Platform struct {
 	set     Settings
 	run     command.Runner
 	cluster *cluster.Cluster
+	store   *cluster.Store
 	cache   *image.Cache
 	kitchen *recipe.Kitchen
 	lock    *lock
@@ -89,7 +90,11 @@ type Platform struct {
 // New returns the platform that the settings describe; it touches nothing yet. The error is a usage fault for a name that no
 // cluster can have.
 func New(set Settings, run command.Runner) (*Platform, error) {
-	c, err := cluster.New(set.Cluster, filepath.Join(set.State, "clusters", set.Cluster), run)
+	store, err := cluster.NewStore(filepath.Join(set.State, "content"), run)
+	if err != nil {
+		return nil, err
+	}
+	c, err := cluster.New(set.Cluster, filepath.Join(set.State, "clusters", set.Cluster), store, run)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +103,7 @@ func New(set Settings, run command.Runner) (*Platform, error) {
 	}
 	cache := image.NewCache(filepath.Join(set.Cache, "images"))
 	return &Platform{
-		set: set, run: run, cluster: c, cache: cache, kitchen: recipe.New(set.Project, cache, run),
+		set: set, run: run, cluster: c, store: store, cache: cache, kitchen: recipe.New(set.Project, cache, run),
 		// Beside the cluster's folder, not in it: the folder goes with the cluster, under its lock.
 		lock: &lock{path: filepath.Join(set.State, "clusters", set.Cluster+".lock")},
 	}, nil

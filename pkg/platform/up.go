@@ -36,9 +36,9 @@ func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err
 
 // upSteps are the steps of Up behind its lock, in an order in which each comes after those it waits for:
 //
-//	host → port, values → image/node ┬→ cluster ┬→ kubeconfig
-//	              │                  │          └→ namespaces → configmaps, secrets ┐
-//	              └→ image/… ────────┴→ node → load/… ──────────────────────────────┴→ release/… → api, old-images
+//	host → port, values → image/node ┬→ content ┬→ cluster ┬→ kubeconfig
+//	              │                  │          │          └→ namespaces → configmaps, secrets ┐
+//	              └→ image/… ────────┴──────────┴→ node → load/… ────────────────────────────┴→ release/… → api, old-images
 func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	origin, err := p.origin(ctx)
 	if err != nil {
@@ -53,8 +53,14 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	port := p.portStep(fit...)
 	var ref string
 	nodeImage := p.nodeImageStep(origin, &ref, append(fit, values)...)
+	images := map[string]*plan.Step{}
+	for release, d := range dishes {
+		images[release] = d.step(append(fit, values)...)
+	}
+	var key string
+	content := p.contentStep(origin, &ref, &key, dishes, append(serversOf(images), nodeImage)...)
 	var held []cluster.NodeImage
-	node, up := p.nodeSteps(origin, &ref, &held, nodeImage, port)
+	node, up := p.nodeSteps(origin, &ref, &key, &held, content, port)
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
@@ -66,8 +72,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	var releases []*plan.Step
 	for _, s := range Services() {
 		d := dishes[s.Release]
-		cached := d.step(append(fit, values)...)
-		loaded := lookedUp(p.loadStep(d, cached, node), d, &held)
+		loaded := lookedUp(p.loadStep(d, images[s.Release], node), d, &held)
 		releases = append(releases, p.releaseStep(s, d, p.patiently, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...), p.oldImagesStep(releases...)), nil

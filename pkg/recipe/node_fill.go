@@ -162,6 +162,14 @@ func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools str
 	if err != nil {
 		return err
 	}
+	begin, err := file("begin-content.sh", nil)
+	if err != nil {
+		return err
+	}
+	containerd, err := file("containerd.conf", nil)
+	if err != nil {
+		return err
+	}
 	spec, err := n.runtimeSpec(ctx, tools)
 	if err != nil {
 		return err
@@ -174,6 +182,8 @@ func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools str
 	tree.Bytes("etc/containerd/cri-base.json", 0o644, spec)
 	tree.Bytes("etc/cni/net.d/10-platform.conflist", 0o644, network)
 	tree.Bytes("etc/systemd/journald.conf.d/10-node.conf", 0o644, journal)
+	tree.Bytes("usr/local/bin/begin-content", 0o755, begin)
+	tree.Bytes("etc/systemd/system/containerd.service.d/10-content.conf", 0o644, containerd)
 	tree.Bytes("etc/systemd/system/kubelet.service.d/20-after-containerd.conf", 0o644, kubelet)
 	tree.Bytes("kind/version", 0o644, []byte(n.version+"\n"))
 	// kind applies these two; the network needs no daemon here, and DNS comes with the storage because kubeadm's own
