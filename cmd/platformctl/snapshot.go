@@ -358,12 +358,15 @@ func (e *env) seed(ctx context.Context, p thePlatform) error {
 	if err != nil {
 		return err
 	}
-	data, err := e.data(ctx, p, func(plan.Note) {})
-	if err != nil || data == nil {
+	quiet := func(plan.Event) {} // the platform is up, and nobody waits for this
+	return p.Alone(ctx, quiet, "snapshot", "there may be no seed", func(ctx context.Context, note func(plan.Note)) error {
+		data, err := e.data(ctx, p, note)
+		if err != nil || data == nil {
+			return err
+		}
+		_, err = data.TakeSeed(ctx, folder)
 		return err
-	}
-	_, err = data.TakeSeed(ctx, folder)
-	return err
+	})
 }
 
 // dataOf is the running platform's data, nil where it has no database.
@@ -390,18 +393,25 @@ func (e *env) dataOf(ctx context.Context, p thePlatform, note func(plan.Note)) (
 				return client.Dial(ctx, postgres.Namespace, postgres.Workload+"-0", 5432)
 			},
 			User: "postgres", Password: database.Password, Database: "postgresdb",
+			Exec: inPod(client, kube.Exec{Namespace: postgres.Namespace, Pod: postgres.Workload + "-0", Container: postgres.Container}),
 		},
 		Broker: snapshot.Broker{
-			Exec:  besideBroker(client, kube.Exec{Namespace: rabbit.Namespace, Pod: rabbit.Workload + "-0", Container: rabbit.Container}),
+			Exec:  inPod(client, kube.Exec{Namespace: rabbit.Namespace, Pod: rabbit.Workload + "-0", Container: rabbit.Container}),
 			VHost: "/", Queues: platform.WorkQueues(), DeadLetters: platform.DeadLetters,
 		},
 		Origin: database.Life, Program: version,
-		Say: func(why string) { note(plan.Note{Text: "waiting", Message: why}) },
+		Say: func(n snapshot.Note) {
+			if n.Waiting != "" {
+				note(plan.Note{Text: "waiting", Message: n.Waiting})
+			} else {
+				note(plan.Note{Text: n.Doing})
+			}
+		},
 	}, nil
 }
 
-// besideBroker runs programs in a container.
-func besideBroker(client *kube.Client, at kube.Exec) snapshot.Exec {
+// inPod runs programs in a container.
+func inPod(client *kube.Client, at kube.Exec) snapshot.Exec {
 	return func(ctx context.Context, stdin io.Reader, stdout io.Writer, argv ...string) error {
 		var said bytes.Buffer
 		x := at

@@ -26,12 +26,22 @@ type Broker struct {
 	DeadLetters string   // the queue whose messages are saved
 }
 
-// Exec runs a program beside the broker. One that ended with another code than 0 is an error, with what it said. stdin may be nil.
+// Exec runs a program beside a server, in its container. One that ended with another code than 0 is an error, with what it said. stdin may be nil.
 type Exec func(ctx context.Context, stdin io.Reader, stdout io.Writer, argv ...string) error
 
-// script is evaluated inside the broker. Starting the Erlang machine that asks for it takes most of a second, so it is
-// started before it is needed, and does several errands: each is a file that appears in its folder, in order. It answers on
-// standard output and goes when the folder holds "end", or nothing new for a minute.
+// launch has a script evaluated inside the broker, whose answers come as they are printed. erl_call asks in some milliseconds what
+// rabbitmqctl starts an Erlang machine for, which takes most of a second; but not every image has one that passes answers on, and
+// one that does not reach the broker ends with 1. Two clients must not have the same name at the same time.
+const launch = `
+if command -v stdbuf >/dev/null && erl_call 2>&1 | grep -q fetch_stdout; then
+  printf '%s\n' "$0" | stdbuf -oL erl_call -h "snapshot$$" -sname "${RABBITMQ_NODENAME:-rabbit@localhost}" -fetch_stdout -e
+  [ $? -eq 1 ] || exit 0
+fi
+exec rabbitmqctl --silent eval "$0"`
+
+// script is evaluated inside the broker. It is started before it is needed, and does several errands: each is a file that appears in
+// its folder, in order. It answers on standard output and goes when it has written, when the folder holds "end", or nothing new for
+// a minute.
 //
 // %s are the folder, the virtual host, the names of the queues that must be empty and of the dead letters'.
 const script = `
@@ -99,7 +109,7 @@ end,
 Loop = fun Loop(N, Idle) ->
   case file:read_file(Dir ++ "/" ++ integer_to_list(N)) of
     {ok, <<"look">>} -> Look(), Loop(N + 1, 0);
-    {ok, <<"write", Data/binary>>} -> Write(Data), Loop(N + 1, 0);
+    {ok, <<"write", Data/binary>>} -> Write(Data), file:del_dir_r(Dir);
     {ok, <<"end">>} -> file:del_dir_r(Dir);
     {error, enoent} when Idle > 6000 -> file:del_dir_r(Dir);
     {error, enoent} -> timer:sleep(10), Loop(N, Idle + 1)
@@ -114,7 +124,7 @@ type errands struct {
 	broker  Broker
 	dir     string
 	sent    int
-	running bool // it has said so
+	running bool // it has said so, and has not written
 	said    *bufio.Reader
 	over    chan struct{} // closed when the script has ended
 	err     error         // how, read when over is closed
@@ -134,9 +144,9 @@ func (b Broker) open(ctx context.Context) *errands {
 	}
 	go func() {
 		defer close(e.over)
-		e.err = b.Exec(ctx, nil, write, "rabbitmqctl", "--silent", "eval", fmt.Sprintf(script, e.dir, b.VHost, strings.Join(must, ", "), b.DeadLetters))
+		e.err = b.Exec(ctx, nil, write, "sh", "-c", launch, fmt.Sprintf(script, e.dir, b.VHost, strings.Join(must, ", "), b.DeadLetters))
 		if e.err == nil {
-			e.err = errors.New("rabbitmqctl ended before its time")
+			e.err = errors.New("the script ended before its time")
 		}
 		_ = write.CloseWithError(e.err) // always nil
 	}()
@@ -146,6 +156,9 @@ func (b Broker) open(ctx context.Context) *errands {
 // line is the next line that the script prints.
 func (e *errands) line() (string, error) {
 	line, err := e.said.ReadString('\n')
+	if err != nil && line != "" {
+		err = fmt.Errorf("%w, saying %.2000s", err, line)
+	}
 	if err != nil {
 		return "", fmt.Errorf("ask the broker: %w", err)
 	}
@@ -229,7 +242,8 @@ func (e *errands) look(ctx context.Context) (f found, err error) {
 	}
 }
 
-// write empties all queues and puts the dead letters where they were. When it returns they are on the broker's disk.
+// write empties all queues and puts the dead letters where they were. When it returns they are on the broker's disk. It is the last
+// errand.
 func (e *errands) write(ctx context.Context, letters []byte, number int) error {
 	if err := e.ready(); err != nil {
 		return err
@@ -246,12 +260,13 @@ func (e *errands) write(ctx context.Context, letters []byte, number int) error {
 			if count != strconv.Itoa(number) {
 				return fmt.Errorf("ask the broker: %s dead letters were written, not %d", count, number)
 			}
+			e.running = false
 			return nil
 		}
 	}
 }
 
-// close ends the script. One that has not begun yet, or gives no answer, goes by itself.
+// close ends the script. One that has not begun yet, has written, or gives no answer, goes by itself.
 func (e *errands) close() error {
 	defer e.cancel()
 	select {

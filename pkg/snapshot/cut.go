@@ -17,7 +17,13 @@ type Platform struct {
 	Broker   Broker
 	Origin   string // another one for each life of the database
 	Program  string // version of platformctl
-	Say      func(waitingFor string)
+	Say      func(Note)
+}
+
+// Note is what a Platform says of its work.
+type Note struct {
+	Doing   string // what it is at
+	Waiting string // or what it waits for
 }
 
 // Seed is the name of the snapshot of a platform in which nothing was ordered yet.
@@ -50,7 +56,7 @@ func (p Platform) Save(ctx context.Context, to Folder, name string) (Manifest, e
 // SaveBefore saves what something is about to destroy, the data of a reason such as "down", unless a snapshot
 // has all of it already. It returns that snapshot, or the new one and fresh. Of each reason the newest few stay.
 func (p Platform) SaveBefore(ctx context.Context, to Folder, reason string) (m Manifest, fresh bool, err error) {
-	m, fresh, err = p.save(ctx, to, func(m Manifest) string { return "before-" + reason + m.Taken.Format("-20060102-150405") }, reason)
+	m, fresh, err = p.save(ctx, to, before(reason), reason)
 	if err == nil && fresh {
 		err = to.prune(reason)
 	}
@@ -78,11 +84,14 @@ func (p Platform) TakeSeed(ctx context.Context, to Folder) (taken bool, err erro
 	}
 	defer func() { err = errors.Join(err, d.drop()) }()
 	m, err := p.export(ctx, s, d, found{})
+	if err == nil {
+		err = m.fetch(ctx)
+	}
 	if err != nil {
 		return false, err
 	}
 	m.Name, m.Automatic = Seed, "up"
-	return true, d.keep(m)
+	return true, d.keep(m.Manifest)
 }
 
 // work is a session and a script at the two servers.
@@ -151,9 +160,19 @@ func (p Platform) saveUntouched(ctx context.Context, to Folder, d *draft, name f
 
 // finish exports, in the session's transaction, and keeps the draft or finds that there is no need to.
 func (p Platform) finish(ctx context.Context, s *session, d *draft, to Folder, f found, name func(Manifest) string, reason string) (m Manifest, fresh bool, err error) {
-	if m, err = p.export(ctx, s, d, f); err != nil {
+	x, err := p.export(ctx, s, d, f)
+	if err != nil {
 		return m, false, err
 	}
+	return p.conclude(ctx, x, d, to, name, reason)
+}
+
+// conclude keeps what was exported, or finds that there is no need to.
+func (p Platform) conclude(ctx context.Context, x *exported, d *draft, to Folder, name func(Manifest) string, reason string) (m Manifest, fresh bool, err error) {
+	if err := x.fetch(ctx); err != nil {
+		return m, false, err
+	}
+	m = x.Manifest
 	m.Automatic = reason
 	if reason != "" {
 		all, err := to.List()
@@ -187,32 +206,83 @@ func same(a, b Manifest) bool {
 	})
 }
 
-// export writes all data into a draft, within the transaction that the session is in, and ends it.
-func (p Platform) export(ctx context.Context, s *session, d *draft, f found) (Manifest, error) {
-	m := Manifest{Taken: time.Now().UTC().Truncate(time.Millisecond), Program: p.Program, Origin: p.Origin, DeadLetters: f.number}
-	if err := s.about(ctx, &m); err != nil {
-		return m, err
+// exported is data that was read at the cut. It is in the draft after fetch, which needs no transaction any more.
+type exported struct {
+	Manifest
+	fetch func(context.Context) error
+}
+
+// export reads all data, within the transaction that the session is in, and ends it.
+func (p Platform) export(ctx context.Context, s *session, d *draft, f found) (*exported, error) {
+	p.Say(Note{Doing: "saving what is there"})
+	x := &exported{Manifest: Manifest{Taken: time.Now().UTC().Truncate(time.Millisecond), Program: p.Program, Origin: p.Origin, DeadLetters: f.number}}
+	if err := s.about(ctx, &x.Manifest); err != nil {
+		return x, err
 	}
-	for i := range m.Tables {
-		t := &m.Tables[i]
+	many, err := s.many(ctx)
+	if err != nil {
+		return x, err
+	}
+	if many {
+		err = p.exportBeside(ctx, s, d, f, x)
+	} else {
+		err = p.exportHere(ctx, s, d, f, x)
+	}
+	if err != nil {
+		return x, err
+	}
+	return x, s.release(ctx)
+}
+
+func (p Platform) exportHere(ctx context.Context, s *session, d *draft, f found, x *exported) error {
+	for i := range x.Tables {
+		t := &x.Tables[i]
 		part, err := d.part(func(to io.Writer) (err error) {
 			t.Rows, err = s.export(ctx, *t, to)
 			return err
 		})
 		if err != nil {
-			return m, err
+			return err
 		}
 		t.Part = part
 	}
-	letters, err := d.part(func(to io.Writer) error {
+	x.fetch = func(context.Context) error { return nil }
+	return d.letters(f, &x.Manifest)
+}
+
+func (p Platform) exportBeside(ctx context.Context, s *session, d *draft, f found, x *exported) (err error) {
+	for i := range x.Tables {
+		t := &x.Tables[i]
+		if t.Rows, err = s.exportBeside(ctx, *t, i == 0); err != nil {
+			return err
+		}
+	}
+	x.fetch = func(ctx context.Context) error {
+		err := p.Database.fetch(ctx, len(x.Tables), func(i int, rows io.Reader) (err error) {
+			x.Tables[i].Part, err = d.part(func(to io.Writer) error {
+				_, err := io.Copy(to, rows)
+				return err
+			})
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return d.letters(f, &x.Manifest)
+	}
+	return nil
+}
+
+// letters writes the dead letters, which come last.
+func (d *draft) letters(f found, m *Manifest) (err error) {
+	m.Letters, err = d.part(func(to io.Writer) error {
 		_, err := to.Write(f.letters)
 		return err
 	})
 	if err != nil {
-		return m, fmt.Errorf("save the dead letters: %w", err)
+		return fmt.Errorf("save the dead letters: %w", err)
 	}
-	m.Letters = letters
-	return m, s.release(ctx)
+	return nil
 }
 
 // Restore replaces what the platform holds by a snapshot. With keep it saves first what it replaces, as SaveBefore does, and
@@ -242,6 +312,14 @@ func (p Platform) Restore(ctx context.Context, from Folder, name string, keep bo
 	if err := fits(m, now); err != nil {
 		return m, before, err
 	}
+	rows := io.Reader(data)
+	if m.Bytes() > fewPacked { // before orders have to wait
+		p.Say(Note{Doing: "bringing " + m.Name})
+		if err := p.Database.bring(ctx, io.LimitReader(data, m.Bytes()-m.Letters.Bytes)); err != nil {
+			return m, before, err
+		}
+		rows = nil
+	}
 	f, err := p.rest(ctx, w)
 	if err != nil {
 		return m, before, err
@@ -249,16 +327,20 @@ func (p Platform) Restore(ctx context.Context, from Folder, name string, keep bo
 	if err := w.s.letGo(ctx); err != nil {
 		return m, before, err
 	}
+	kept := func() error { return nil }
 	if keep {
-		if before, err = p.keepBefore(ctx, w.s, from, f); err != nil {
+		if kept, err = p.keepBefore(ctx, w.s, from, f, &before); err != nil {
 			return m, before, err
 		}
 	} else if err := w.s.release(ctx); err != nil {
 		return m, before, err
 	}
-	if err := w.s.replace(ctx, m, data); err != nil {
+	p.Say(Note{Doing: "loading " + m.Name})
+	err = w.s.replace(ctx, m, rows)
+	if err := errors.Join(err, kept()); err != nil {
 		return m, before, err
 	}
+	p.Say(Note{Doing: "putting back the dead letters"})
 	// Last, for it knows no transaction: what can fail has been done by now.
 	if err := w.e.write(ctx, letters, m.DeadLetters); err != nil {
 		return m, before, fmt.Errorf("the tables are as they were; the dead letters may not be: %w", err)
@@ -266,19 +348,34 @@ func (p Platform) Restore(ctx context.Context, from Folder, name string, keep bo
 	return m, before, w.s.commit(ctx)
 }
 
-// keepBefore saves what a restore replaces, in the transaction that the session is in.
-func (p Platform) keepBefore(ctx context.Context, s *session, to Folder, f found) (m Manifest, err error) {
+// keepBefore saves what a restore replaces: it reads it, in the transaction that the session is in, and writes it while the
+// session goes on. kept returns when that is done, and must be called.
+func (p Platform) keepBefore(ctx context.Context, s *session, to Folder, f found, m *Manifest) (kept func() error, err error) {
 	d, err := to.begin()
 	if err != nil {
-		return m, err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, d.drop()) }()
-	const reason = "restore"
-	m, fresh, err := p.finish(ctx, s, d, to, f, func(m Manifest) string { return "before-" + reason + m.Taken.Format("-20060102-150405") }, reason)
-	if err != nil || !fresh {
-		return m, err
+	x, err := p.export(ctx, s, d, f)
+	if err != nil {
+		return nil, errors.Join(err, d.drop())
 	}
-	return m, to.prune(reason)
+	done := make(chan error, 1)
+	go func() {
+		done <- func() (err error) {
+			defer func() { err = errors.Join(err, d.drop()) }()
+			var fresh bool
+			if *m, fresh, err = p.conclude(ctx, x, d, to, before("restore"), "restore"); err != nil || !fresh {
+				return err
+			}
+			return to.prune("restore")
+		}()
+	}()
+	return func() error { return <-done }, nil
+}
+
+// before names what is saved before something is destroyed.
+func before(reason string) func(Manifest) string {
+	return func(m Manifest) string { return "before-" + reason + m.Taken.Format("-20060102-150405") }
 }
 
 // fits is a fault where the database is not one that the snapshot can be loaded into as it is.
@@ -304,6 +401,7 @@ func (p Platform) rest(ctx context.Context, w work) (found, error) {
 	if err := w.e.ready(); err != nil {
 		return found{}, err
 	}
+	p.Say(Note{Doing: "orders wait until the platform is at rest"})
 	if err := w.s.pause(ctx); err != nil {
 		return found{}, err
 	}
@@ -339,7 +437,7 @@ func (p Platform) rest(ctx context.Context, w work) (found, error) {
 		}
 		if time.Since(said) > time.Second {
 			said = time.Now()
-			p.Say(why)
+			p.Say(Note{Waiting: why})
 		}
 		select {
 		case <-ctx.Done():

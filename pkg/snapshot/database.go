@@ -1,11 +1,14 @@
 package snapshot
 
 import (
+	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,10 +19,12 @@ import (
 )
 
 // Database is where the platform's database is reached, as a superuser: it alone may load rows past the triggers, which would
-// count them once more.
+// count them once more. Many rows take another way, compressed and as files beside the server, by Exec: the way to a pod costs
+// more than reading or loading them.
 type Database struct {
 	Dial                     func(ctx context.Context) (net.Conn, error)
 	User, Password, Database string
+	Exec                     Exec
 }
 
 const (
@@ -213,26 +218,114 @@ func (s *session) checkPause(ctx context.Context) error {
 	return nil
 }
 
-func (t Table) copies(direction string) string {
+func (t Table) copies(direction string, options ...string) string {
 	columns := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		columns[i] = quoted(c.Name)
 	}
-	return fmt.Sprintf("COPY %s (%s) %s (FORMAT binary)", quoted(t.Name), strings.Join(columns, ", "), direction)
+	return fmt.Sprintf("COPY %s (%s) %s (%s)", quoted(t.Name), strings.Join(columns, ", "), direction, strings.Join(append(options, "FORMAT binary"), ", "))
 }
 
 func quoted(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// export writes a table's rows and returns their number.
+// few is how many bytes of rows go through the connection: of tables as they are, and of a snapshot.
+const few, fewPacked = 2 << 20, 256 << 10
+
+// beside is the folder for files beside the server. One platformctl at a time uses it.
+const beside = "/tmp/platformctl-snapshot"
+
+// many tells whether the tables are worth the way by files.
+func (s *session) many(ctx context.Context) (bool, error) {
+	var bytes int64
+	const ask = `SELECT coalesce(sum(pg_relation_size(oid)), 0)::int8 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'`
+	if err := s.conn.QueryRow(ctx, ask).Scan(&bytes); err != nil {
+		return false, failed("measure the tables", err)
+	}
+	return bytes > few, nil
+}
+
+// export writes a table's rows, packed, and returns their number.
 func (s *session) export(ctx context.Context, t Table, to io.Writer) (int64, error) {
-	tag, err := s.conn.PgConn().CopyTo(ctx, to, t.copies("TO STDOUT"))
+	pack, err := gzip.NewWriterLevel(to, gzip.BestSpeed)
+	if err != nil {
+		return 0, err
+	}
+	tag, err := s.conn.PgConn().CopyTo(ctx, pack, t.copies("TO STDOUT"))
+	if err == nil {
+		err = pack.Close()
+	}
 	if err != nil {
 		return 0, failed("read table "+t.Name, err)
 	}
 	return tag.RowsAffected(), nil
 }
 
-// replace begins a transaction and in it replaces what is in the tables by the data; the caller commits, or ends the session.
+// exportBeside appends a table's rows, packed, to a file beside the server and their end in it to another. The first table's
+// begin the files.
+func (s *session) exportBeside(ctx context.Context, t Table, first bool) (int64, error) {
+	begin := ""
+	if first {
+		begin = "mkdir -p " + beside + " && rm -f " + beside + "/out " + beside + "/ends && "
+	}
+	tag, err := s.conn.Exec(ctx, t.copies("TO PROGRAM '"+begin+"cd "+beside+" && gzip -n1 >>out && wc -c <out >>ends'"))
+	if err != nil {
+		return 0, failed("read table "+t.Name, err)
+	}
+	return tag.RowsAffected(), nil
+}
+
+// fetch reads what exportBeside wrote for so many tables and hands it to take, table by table.
+func (d Database) fetch(ctx context.Context, tables int, take func(i int, rows io.Reader) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	read, write := io.Pipe()
+	over := make(chan error, 1)
+	go func() {
+		err := d.Exec(ctx, nil, write, "sh", "-c", `cd "$0" && cat ends out && rm out ends`, beside)
+		_ = write.CloseWithError(err) // always nil
+		over <- err
+	}()
+	err := func() error {
+		from := bufio.NewReaderSize(read, 1<<16)
+		ends := make([]int64, tables)
+		for i := range ends {
+			line, err := from.ReadString('\n')
+			if err == nil {
+				ends[i], err = strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		begin := int64(0)
+		for i, end := range ends {
+			if err := take(i, io.LimitReader(from, end-begin)); err != nil {
+				return err
+			}
+			begin = end
+		}
+		if n, err := io.Copy(io.Discard, from); err != nil || n > 0 {
+			return errors.Join(err, fmt.Errorf("%d bytes too many", n))
+		}
+		return nil
+	}()
+	_ = read.CloseWithError(err) // always nil
+	if err = errors.Join(err, <-over); err != nil {
+		return fmt.Errorf("fetch the tables: %w", err)
+	}
+	return nil
+}
+
+// bring writes the rows of a snapshot's tables to a file beside the server.
+func (d Database) bring(ctx context.Context, rows io.Reader) error {
+	if err := d.Exec(ctx, rows, io.Discard, "sh", "-c", `mkdir -p "$0" && cat >"$0/in"`, beside); err != nil {
+		return fmt.Errorf("bring the tables: %w", err)
+	}
+	return nil
+}
+
+// replace begins a transaction and in it replaces what is in the tables by the data, which is nil where bring has brought it; the
+// caller commits, or ends the session.
 func (s *session) replace(ctx context.Context, m Manifest, data io.Reader) error {
 	var all []string
 	for _, t := range m.Tables {
@@ -250,7 +343,8 @@ func (s *session) replace(ctx context.Context, m Manifest, data io.Reader) error
 			return err
 		}
 	}
-	for _, t := range m.Tables {
+	begin := int64(0)
+	for i, t := range m.Tables {
 		var again []string
 		if t.Rows >= large {
 			var err error
@@ -258,10 +352,11 @@ func (s *session) replace(ctx context.Context, m Manifest, data io.Reader) error
 				return err
 			}
 		}
-		tag, err := s.conn.PgConn().CopyFrom(ctx, io.LimitReader(data, t.Bytes), t.copies("FROM STDIN"))
+		tag, err := s.load(ctx, t, m.Format > plain, begin, data, i == len(m.Tables)-1)
 		if err != nil {
 			return failed("load table "+t.Name, err)
 		}
+		begin += t.Bytes
 		if n := tag.RowsAffected(); n != t.Rows {
 			return fmt.Errorf("load table %s: %d rows came and should be %d", t.Name, n, t.Rows)
 		}
@@ -280,6 +375,35 @@ func (s *session) replace(ctx context.Context, m Manifest, data io.Reader) error
 		}
 	}
 	return nil
+}
+
+// load loads a table's rows from the data, or where that is nil from the file beside the server, in which they begin at a byte. The
+// last one's end is the file's too. The rows are frozen, which a table that this transaction has emptied allows: none of them is
+// written once more, by who reads it first or by a vacuum.
+func (s *session) load(ctx context.Context, t Table, packed bool, begin int64, data io.Reader, last bool) (pgconn.CommandTag, error) {
+	if data == nil {
+		words := fmt.Sprintf("cd %s && tail -c +%d in | head -c %d", beside, begin+1, t.Bytes)
+		if packed {
+			words += " | gzip -dc"
+		}
+		if last {
+			words += " && rm in"
+		}
+		return s.conn.Exec(ctx, t.copies("FROM PROGRAM '"+words+"'", "FREEZE"))
+	}
+	part := io.LimitReader(data, t.Bytes)
+	if !packed {
+		return s.conn.PgConn().CopyFrom(ctx, part, t.copies("FROM STDIN", "FREEZE"))
+	}
+	rows, err := gzip.NewReader(part)
+	if err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	tag, err := s.conn.PgConn().CopyFrom(ctx, rows, t.copies("FROM STDIN", "FREEZE"))
+	if err == nil {
+		_, err = io.Copy(io.Discard, part) // the next one's rows begin behind it
+	}
+	return tag, err
 }
 
 // Indexes that a constraint of another table leans on stay.

@@ -15,8 +15,11 @@ import (
 	"platformctl/pkg/fault"
 )
 
-// format is that of the files; another one is not read.
-const format = 1
+// format is that of the files that are written. Those of the formats before it, from the first on, are read too.
+const (
+	format = 2
+	plain  = 1 // its rows are not packed
+)
 
 // Manifest says what a snapshot holds. It lies beside the data, as manifest.json.
 type Manifest struct {
@@ -39,7 +42,7 @@ type Manifest struct {
 	Digest string `json:"digest"` // of the manifest, without this
 }
 
-// Table is a table's rows, as COPY writes them in binary.
+// Table is a table's rows, as COPY writes them in binary, packed by gzip from format 2 on.
 type Table struct {
 	Name    string   `json:"name"`
 	Columns []Column `json:"columns"`

@@ -2,7 +2,10 @@ package snapshot
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,18 +78,19 @@ func (w *world) on(t *testing.T, db postgrestest.Database) Platform {
 		Database: Database{
 			Dial: func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "tcp", at.Host) },
 			User: at.User.Username(), Password: password, Database: strings.TrimPrefix(at.Path, "/"),
+			Exec: inContainer(t, at.Port()),
 		},
-		Broker: Broker{Exec: besideTheBroker(t, broker.Port()), VHost: strings.TrimPrefix(broker.Path, "/"), Queues: []string{created, results, "not.declared.q"}, DeadLetters: dead},
-		Origin: "a", Program: "test", Say: func(string) {},
+		Broker: Broker{Exec: inContainer(t, broker.Port()), VHost: strings.TrimPrefix(broker.Path, "/"), Queues: []string{created, results, "not.declared.q"}, DeadLetters: dead},
+		Origin: "a", Program: "test", Say: func(Note) {},
 	}
 }
 
-// besideTheBroker is Exec for the container of the test servers that publishes a port.
-func besideTheBroker(t *testing.T, port string) Exec {
+// inContainer is Exec for the container of the test servers that publishes a port.
+func inContainer(t *testing.T, port string) Exec {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "docker", "ps", "--quiet", "--filter", "label=platformctl.servers", "--filter", "publish="+port).Output()
 	if err != nil {
-		t.Fatalf("find the broker's container: %v", err)
+		t.Fatalf("find the server's container: %v", err)
 	}
 	id := strings.TrimSpace(string(out))
 	if id == "" {
@@ -228,6 +232,9 @@ func TestWhatWasSavedComesBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if m.Bytes() < fewPacked {
+		t.Errorf("%d bytes are too few to take the way that many take", m.Bytes())
+	}
 	if m.Orders != 2*large+1 || m.Pending != 1 || m.DeadLetters != 4 || m.Schema < pausedSince || m.Sequences["orders_id_seq"] < 2*large {
 		t.Errorf("the manifest says %+v", m)
 	}
@@ -305,7 +312,11 @@ func TestTheCutWaitsForRest(t *testing.T) {
 	w.do(t, `INSERT INTO outbox (message_id, correlation_id, routing_key, payload) VALUES ('m', '1', 'order.created', '{}')`)
 	w.publish(t, "", created, amqp.Publishing{Body: []byte("{}")})
 	waits := make(chan string, 100)
-	w.Say = func(why string) { waits <- why }
+	w.Say = func(n Note) {
+		if n.Waiting != "" {
+			waits <- n.Waiting
+		}
+	}
 	type saved struct {
 		m   Manifest
 		err error
@@ -442,7 +453,7 @@ func TestNothingIsTouchedByABadSnapshot(t *testing.T) {
 		{"one byte more", data, func(b []byte) []byte { return append(b, 0) }, "was cut or altered"},
 		{"a count", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"rows": 10`), []byte(`"rows": 11`), 1) }, "manifest was altered"},
 		{"half a manifest", manifest, func(b []byte) []byte { return b[:len(b)/2] }, "manifest was altered"},
-		{"another format", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 1`), []byte(`"format": 2`), 1) }, "format is 2"},
+		{"another format", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 2`), []byte(`"format": 9`), 1) }, "format is 9"},
 		{"a newer schema", manifest, sealed(func(m *Manifest) { m.Schema = 1000 }), "schema version 1000, and the database is at"},
 		{"an older one with other columns", manifest, sealed(func(m *Manifest) { m.Schema = 1; m.Tables[0].Columns[0].Type = "numeric" }), "has no column"},
 		{"an older one with fewer tables", manifest, sealed(func(m *Manifest) {
@@ -476,6 +487,135 @@ func TestNothingIsTouchedByABadSnapshot(t *testing.T) {
 	}
 }
 
+// sealed writes a snapshot's manifest anew, with a digest that is right.
+func (w *world) sealed(t *testing.T, m Manifest) {
+	t.Helper()
+	var err error
+	if m.Digest, err = m.digest(); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.folder.path(m.Name)+"/"+manifestFile, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A snapshot of the first format is restored too, whichever way its rows take.
+func TestRowsThatAreNotPackedComeBack(t *testing.T) {
+	for _, orders := range []int{10, large} {
+		w := begin(t)
+		w.do(t, `UPDATE shows SET capacity = 1000000 WHERE id = 1`)
+		w.orders(t, orders)
+		want := rows(t, w.db)
+		m, err := w.Save(t.Context(), w.folder, "old")
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := w.folder.path("old") + "/" + dataFile
+		data, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = data.Close() }() // it was only read
+		var all []byte
+		for i := range m.Tables {
+			packed := io.LimitReader(data, m.Tables[i].Bytes)
+			unpack, err := gzip.NewReader(packed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plain, err := io.ReadAll(unpack)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, packed); err != nil {
+				t.Fatal(err)
+			}
+			sum := sha256.Sum256(plain)
+			m.Tables[i].Part = Part{Bytes: int64(len(plain)), SHA256: hex.EncodeToString(sum[:])}
+			all = append(all, plain...)
+		}
+		if err := os.WriteFile(path, all, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m.Format = plain
+		w.sealed(t, m)
+		w.orders(t, 1)
+		if _, _, err := w.Restore(t.Context(), w.folder, "old", false); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, rows(t, w.db)); diff != "" {
+			t.Errorf("the tables of %d orders are not those of the cut: %.2000s", orders, diff)
+		}
+		if many := m.Bytes() > fewPacked; many != (orders == large) {
+			t.Errorf("the rows of %d orders have %d bytes and take the other's way", orders, m.Bytes())
+		}
+	}
+}
+
+// A restore that fails when almost all is loaded has not happened.
+func TestARestoreThatFailsLeavesWhatIsThere(t *testing.T) {
+	for _, orders := range []int{10, 2 * large} {
+		w := begin(t)
+		w.do(t, `UPDATE shows SET capacity = 1000000 WHERE id = 1`)
+		w.orders(t, orders)
+		if _, err := w.Save(t.Context(), w.folder, "one"); err != nil {
+			t.Fatal(err)
+		}
+		m, err := w.folder.Find("one")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if many := m.Bytes() > fewPacked; many != (orders > large) {
+			t.Errorf("the rows of %d orders have %d bytes and take the other's way", orders, m.Bytes())
+		}
+		w.orders(t, 1)
+		w.publish(t, "dlx.direct", "events.dlq", amqp.Publishing{Body: []byte("mine")})
+		want := rows(t, w.db)
+		last := &m.Tables[len(m.Tables)-1]
+		last.Rows++
+		w.sealed(t, m)
+		if _, before, err := w.Restore(t.Context(), w.folder, "one", true); err == nil || !strings.Contains(err.Error(), "load table "+last.Name) {
+			t.Errorf("it ends with %v", err)
+		} else if before.DeadLetters != 1 {
+			t.Errorf("it kept %+v", before)
+		}
+		if diff := cmp.Diff(want, rows(t, w.db)); diff != "" {
+			t.Errorf("the tables of %d orders changed: %.2000s", orders, diff)
+		}
+		if d := w.letters(t, 1); string(d[0].Body) != "mine" {
+			t.Errorf("the dead letter is %+v", d[0])
+		}
+		last.Rows--
+		w.sealed(t, m)
+		if _, _, err := w.Restore(t.Context(), w.folder, "one", false); err != nil {
+			t.Error(err)
+		}
+		if n := w.number(t, `SELECT count(*) FROM orders`); n != int64(orders) {
+			t.Errorf("%d orders are there after all, want %d", n, orders)
+		}
+	}
+}
+
+// A broker's image without an erl_call that passes answers on is asked by rabbitmqctl.
+func TestTheBrokerIsAskedWithoutErlCall(t *testing.T) {
+	w := begin(t)
+	w.publish(t, "dlx.direct", "events.dlq", amqp.Publishing{Body: []byte("mine")})
+	run := w.Broker.Exec
+	w.Broker.Exec = func(ctx context.Context, stdin io.Reader, stdout io.Writer, argv ...string) error {
+		if len(argv) > 2 && argv[2] == launch {
+			argv[2] = "erl_call() { echo is too old; }" + launch
+		}
+		return run(ctx, stdin, stdout, argv...)
+	}
+	if m, err := w.Save(t.Context(), w.folder, "one"); err != nil || m.DeadLetters != 1 {
+		t.Errorf("%d dead letters are saved: %v", m.DeadLetters, err)
+	}
+}
+
 // A platform that does not come to rest, or whose save is interrupted, lets orders in again.
 func TestAnInterruptedSaveLeavesNothing(t *testing.T) {
 	w := begin(t)
@@ -483,7 +623,7 @@ func TestAnInterruptedSaveLeavesNothing(t *testing.T) {
 	w.publish(t, "", created, amqp.Publishing{Body: []byte("{}")})
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stop := errors.New("stop")
-	w.Say = func(string) { cancel(stop) }
+	w.Say = func(Note) { cancel(stop) }
 	if _, err := w.Save(ctx, w.folder, "one"); !errors.Is(err, stop) && !errors.Is(err, context.Canceled) {
 		t.Errorf("it ends with %v", err)
 	}

@@ -123,8 +123,8 @@ func (f Folder) manifest(name string) (m Manifest, err error) {
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return fail("its manifest was altered: %w", err)
 	}
-	if m.Format != format {
-		return fail("its format is %d, and this platformctl knows %d", m.Format, format)
+	if m.Format < plain || m.Format > format {
+		return fail("its format is %d, and this platformctl knows %d to %d", m.Format, plain, format)
 	}
 	want, err := m.digest()
 	if err != nil {
