@@ -21,7 +21,8 @@ func newCompletion(root *cobra.Command) *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "What makes a shell complete commands, flags and live values",
 		Long: `completion prints a script for a shell, which then completes commands, flags
-and values: services, and of the running platform its shows.
+and values: services, snapshots, and of the running platform its shows and its
+newest orders.
 
   bash   source <(platformctl completion bash)
   zsh    source <(platformctl completion zsh)
@@ -81,20 +82,48 @@ const completionTime = time.Second
 
 // showsNext completes a show's number from the running platform; where none answers there is nothing to offer.
 func showsNext(e *env) completing {
-	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
-		defer cancel()
-		var next []string
-		if p, err := e.platform(); err == nil {
-			if api, err := p.API(ctx); err == nil {
-				if all, err := newShop(api, e.line).shows(ctx); err == nil {
-					for _, s := range all {
-						next = append(next, fmt.Sprintf("%s\t%s, %d seats free", strconv.FormatInt(s.ShowID, 10), s.Name, s.Free))
-					}
-				}
+	return func(cmd *cobra.Command, _ []string, _ string) (next []string, _ cobra.ShellCompDirective) {
+		e.inShop(cmd.Context(), func(ctx context.Context, s *shop) error {
+			all, err := s.shows(ctx)
+			for _, s := range all {
+				next = append(next, fmt.Sprintf("%s\t%s, %d seats free", strconv.FormatInt(s.ShowID, 10), s.Name, s.Free))
 			}
-		}
+			return err
+		})
 		return next, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
+// ordersOffered is how many orders a shell is offered: what fits on a screen.
+const ordersOffered = 50
+
+// ordersNext completes the number of one order, the newest first, as showsNext does.
+func ordersNext(e *env) completing {
+	return func(cmd *cobra.Command, args []string, _ string) (next []string, _ cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			e.inShop(cmd.Context(), func(ctx context.Context, s *shop) error {
+				all, err := s.newest(ctx, ordersOffered)
+				for _, o := range all {
+					next = append(next, fmt.Sprintf("%d\t%s, %s of show %d", o.OrderID, o.Status, plural(int(o.Quantity), "seat"), o.ShowID))
+				}
+				return err
+			})
+		}
+		return next, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
+	}
+}
+
+// inShop asks the running platform's API for what a shell is to be offered. It says nothing of what goes wrong, for the shell would
+// offer that.
+func (e *env) inShop(ctx context.Context, ask func(context.Context, *shop) error) {
+	ctx, cancel := context.WithTimeout(ctx, completionTime)
+	defer cancel()
+	p, err := e.platform()
+	if err != nil {
+		return
+	}
+	if api, err := p.API(ctx); err == nil {
+		_ = ask(ctx, newShop(api, e.line)) // nothing is offered then
 	}
 }
 

@@ -25,15 +25,21 @@ type orderFlags struct {
 func newOrder(e *env) *cobra.Command {
 	var f orderFlags
 	cmd := &cobra.Command{
-		Use:   "order",
+		Use:   "order [ORDER]",
 		Short: "Place an order and follow it to its end state",
 		Long: `order places an order, follows it until it is CONFIRMED or CANCELLED, and prints
 it. Both are ends, and both exit 0. One that has not ended in time exits 4, with
-its last state.`,
-		Example:     "  platformctl order --show 1 --qty 2\n  platformctl order --show 3 --qty 1 --user 123 -o json",
-		Args:        noArgs,
-		Annotations: map[string]string{annotationRerun: "what was placed goes on without you; running it again places another order"},
-		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+its last state. With the number of an order that was placed it follows that one.`,
+		Example: "  platformctl order --show 1 --qty 2\n  platformctl order --show 3 --qty 1 --user 123 -o json\n  platformctl order 17",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return fault.Usage(e.line("order "+args[0]), "order takes the number of one order, and got %d arguments", len(args))
+			}
+			return nil
+		},
+		Annotations:       map[string]string{annotationRerun: "what was placed goes on without you; running it again places another order"},
+		RunE:              func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), e, args) },
+		ValidArgsFunction: ordersNext(e),
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
@@ -43,6 +49,21 @@ its last state.`,
 	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the order")
 	f.out.add(flags)
 	return cmd
+}
+
+// placed is the order that the arguments name, 0 where none is, or the usage error.
+func (f orderFlags) placed(args []string, line func(string) string) (int64, error) {
+	if len(args) == 0 {
+		return 0, nil
+	}
+	id, err := parseWhole(args[0])
+	if err != nil || id < 1 {
+		return 0, fault.Usage(line("order --show 1 --qty 2")+"   # places one", "%q is no order's number: 1 to %d", args[0], math.MaxInt32)
+	}
+	if f.show != "" || f.qty != "" {
+		return 0, fault.Usage(line("order "+args[0]), "an order that was placed has its show and seats: its number and --show or --qty exclude each other")
+	}
+	return id, nil
 }
 
 // request is what the flags ask for, or the usage error.
@@ -82,14 +103,20 @@ func parseWhole(text string) (int64, error) {
 	return int64(n), err
 }
 
-func (f orderFlags) run(ctx context.Context, e *env) error {
+func (f orderFlags) run(ctx context.Context, e *env, args []string) error {
 	asJSON, err := f.out.json()
 	if err != nil {
 		return err
 	}
-	request, err := f.request(e.line)
+	id, err := f.placed(args, e.line)
 	if err != nil {
 		return err
+	}
+	var request wish
+	if id == 0 {
+		if request, err = f.request(e.line); err != nil {
+			return err
+		}
 	}
 	p, err := e.platform()
 	if err != nil {
@@ -99,7 +126,7 @@ func (f orderFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	last, err := f.follow(ctx, e, newShop(api, e.line), request)
+	last, err := f.follow(ctx, e, newShop(api, e.line), id, request)
 	if last.OrderID == 0 {
 		return err
 	}
@@ -110,12 +137,15 @@ func (f orderFlags) run(ctx context.Context, e *env) error {
 	return errors.Join(printOrder(e.Out, last), err)
 }
 
-func (f orderFlags) follow(ctx context.Context, e *env, s *shop, request wish) (placedOrder, error) {
+// follow follows an order, which it places where it has no id yet.
+func (f orderFlags) follow(ctx context.Context, e *env, s *shop, id int64, request wish) (placedOrder, error) {
 	bounded, cancel := context.WithTimeout(ctx, max(f.wait, time.Second)) // a second for the order itself, at the least
 	defer cancel()
-	id, err := s.place(bounded, rand.Text(), request)
-	if err != nil {
-		return placedOrder{}, err
+	if id == 0 {
+		var err error
+		if id, err = s.place(bounded, rand.Text(), request); err != nil {
+			return placedOrder{}, err
+		}
 	}
 	status := ""
 	last, err := s.follow(bounded, id, func(o placedOrder) {
@@ -125,8 +155,12 @@ func (f orderFlags) follow(ctx context.Context, e *env, s *shop, request wish) (
 		}
 	})
 	if err != nil && fault.CodeOf(err) == fault.CodeTimedOut && last.OrderID != 0 {
-		return last, fault.TimedOut(e.line("logs order payment")+"\n"+e.line("status"),
+		return last, fault.TimedOut(e.line("logs order payment")+"\n"+e.line("status")+"\n"+e.line(fmt.Sprintf("order %d", id))+"   # goes on following it",
 			"order %d is still %s after %s", id, last.Status, terminal.Duration(f.wait))
+	}
+	var refused *refusal
+	if errors.As(err, &refused) && refused.Reason == "order_not_found" {
+		return last, fault.Usage(e.line("order --show 1 --qty 2")+"   # places one", "there is no order %d", id)
 	}
 	return last, err
 }

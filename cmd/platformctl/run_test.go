@@ -64,7 +64,7 @@ func TestWrongCalls(t *testing.T) {
 		{"order --show 1 --qty 1 --wait soon", `--wait takes a time span such as 30s or 5m, not "soon"`, "order --help"},
 		{"order --show 1 --qty 1 --wait -1s", "less than nothing", "--wait 30s"},
 		{"order --show 1 --qty 1 --user=", "--user must not be empty", "--user 123"},
-		{"order 1 2", `takes no arguments, and got "1"`, "order --help"},
+		{"order 1 2", "order takes the number of one order, and got 2 arguments", "order 1"},
 		{"logs nosuch", `there is no service "nosuch"`, "postgres, rabbitmq, order, payment"},
 		{"logs order --tail many", `--tail takes a whole number, not "many"`, "logs --help"},
 		{"logs order --tail -1", `not "-1"`, "logs --help"},
@@ -422,6 +422,23 @@ func TestOrderAndShows(t *testing.T) {
 	if r.code != fault.CodeTimedOut || !strings.Contains(r.err, "order 17 is still PENDING") || !strings.Contains(r.out, "   17     1    2  PENDING  ") {
 		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
+	a = &api{endsAs: "CONFIRMED", polls: 1}
+	f.api = serve(t, a)
+	r = call(t, f, "order", "17")
+	if r.code != 0 || !strings.Contains(r.out, "   17     1    2  CONFIRMED  ") || slices.Contains(a.asked, "POST /orders") {
+		t.Errorf("exit code %d, %q\n%s%s", r.code, a.asked, r.out, r.err)
+	}
+	for _, c := range []struct{ args, says string }{
+		{"order 99", "there is no order 99\n"},
+		{"order 0", `"0" is no order's number`},
+		{"order 1x", `"1x" is no order's number`},
+		{"order 17 18", "the number of one order, and got 2 arguments"},
+		{"order 17 --show 1", "exclude each other\nTry:   bin/platformctl order 17\n"},
+	} {
+		if r := call(t, f, strings.Fields(c.args)...); r.code != fault.CodeUsage || !strings.Contains(r.err, c.says) || r.out != "" {
+			t.Errorf("%s: exit code %d, %s%s", c.args, r.code, r.out, r.err)
+		}
+	}
 	r = call(t, f, "order", "--show", "9", "--qty", "2")
 	if r.code != fault.CodeUsage || !strings.Contains(r.err, "there is no show 9\nTry:   --show 1   Rock Festival 2025, 4996 seats free\n") {
 		t.Errorf("exit code %d: %s", r.code, r.err)
@@ -458,6 +475,8 @@ func TestCompletion(t *testing.T) {
 		{"__complete logs order ''", []string{"payment\tpayment-service in apps", "rabbitmq", "postgres"}, "order\t"},
 		{"__complete deploy order ''", []string{"payment\tpayment-service in apps"}, "postgres"},
 		{"__complete order --show ''", []string{"1\tRock Festival 2025, 4996 seats free", "3\tStandup Night"}, "completion"},
+		{"__complete order ''", []string{"18\tPENDING, 1 seat of show 3\n17\tCONFIRMED, 2 seats of show 1\n:36\n"}, "completion"},
+		{"__complete order 17 ''", []string{":36"}, "CONFIRMED"},
 		{"__complete up --progress ''", []string{"plain", "json"}, "table"},
 		{"__complete status -o ''", []string{"json"}, "plain"},
 	} {
@@ -475,8 +494,12 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s offers %q: %s", c.args, c.not, r.out)
 		}
 	}
-	if r := call(t, &fakePlatform{err: errors.New("away")}, "__complete", "order", "--show", ""); r.code != 0 || strings.Contains(r.out, "Error") {
-		t.Errorf("without a platform: %d %s%s", r.code, r.out, r.err)
+	for _, args := range [][]string{{"order", "--show", ""}, {"order", ""}} {
+		for _, f := range []*fakePlatform{{err: errors.New("away")}, {api: "http://127.0.0.1:1"}} {
+			if r := call(t, f, append([]string{"__complete"}, args...)...); r.code != 0 || !strings.HasPrefix(r.out, ":") || strings.Contains(r.err, "Error") {
+				t.Errorf("%q without a platform: %d %s%s", args, r.code, r.out, r.err)
+			}
+		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		if r := call(t, &fakePlatform{}, "completion", shell); r.code != 0 || !strings.Contains(r.out, "__complete") {

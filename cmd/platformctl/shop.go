@@ -160,6 +160,15 @@ func (s *shop) shows(ctx context.Context) ([]show, error) {
 	return all, err
 }
 
+// newest lists the newest orders, the newest first; limit is 1 to 500.
+func (s *shop) newest(ctx context.Context, limit int) ([]placedOrder, error) {
+	var page struct {
+		Orders []placedOrder `json:"orders"`
+	}
+	err := s.persist(ctx, get(fmt.Sprintf("%s/orders?limit=%d", s.base, limit)), &page)
+	return page.Orders, err
+}
+
 func get(url string) func() (*http.Request, error) {
 	return func() (*http.Request, error) { return http.NewRequest(http.MethodGet, url, nil) }
 }

@@ -56,6 +56,9 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		fmt.Fprintf(w, `{"orderId":17,"showId":1,"quantity":2,"status":%q,"paymentStatus":"SUCCEEDED","amount":200,"createdAt":"2026-01-02T03:04:05.5Z","endedAt":"2026-01-02T03:04:05.9Z","later":"field"}`, a.endsAs)
+	case "GET /orders":
+		fmt.Fprint(w, `{"orders":[{"orderId":18,"showId":3,"quantity":1,"status":"PENDING","paymentStatus":null,"amount":null,"createdAt":"2026-01-02T03:04:06Z","endedAt":null},
+{"orderId":17,"showId":1,"quantity":2,"status":"CONFIRMED","paymentStatus":"SUCCEEDED","amount":200,"createdAt":"2026-01-02T03:04:05.5Z","endedAt":"2026-01-02T03:04:05.9Z"}],"next":"`+r.URL.Query().Get("limit")+`"}`)
 	case "GET /shows":
 		fmt.Fprint(w, showsJSON)
 	default:
