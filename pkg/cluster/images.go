@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type NodeImage struct {
 	Ref    string // platformctl.local/order-api:…
 	Digest string // of the manifest that containerd keeps for it
 	ID     string // the image id, which is its configuration's digest: sha256:…; "" where the kubelet's side does not know it
+	Size   int64  // of its content as it came, in bytes, to four digits; 0 where it is not known
 }
 
 // AwaitImages returns when the node's containerd answers, which is a second or two after its container has started. containerd
@@ -90,13 +92,26 @@ func parseImages(table string) []NodeImage {
 			ids[digest] = ref
 			continue
 		}
-		images = append(images, NodeImage{Ref: ref, Digest: digest})
+		images = append(images, NodeImage{Ref: ref, Digest: digest, Size: parseSize(fields[3:])})
 	}
 	for i := range images {
 		images[i].ID = ids[images[i].Digest]
 	}
 	slices.SortFunc(images, func(a, b NodeImage) int { return strings.Compare(a.Ref, b.Ref) })
 	return images
+}
+
+// parseSize reads a size as ctr writes it, a number and a unit. It is 0 where ctr does not know it and writes "-".
+func parseSize(fields []string) int64 {
+	if len(fields) < 2 {
+		return 0
+	}
+	n, err := strconv.ParseFloat(fields[0], 64)
+	power := slices.Index([]string{"B", "KiB", "MiB", "GiB", "TiB"}, fields[1])
+	if err != nil || power < 0 {
+		return 0
+	}
+	return int64(n * float64(int64(1)<<(10*power)))
 }
 
 // HasImage tells whether the node holds ref with that image id (sha256:…). It asks the node once, and a second time only

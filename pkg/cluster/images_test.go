@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 
@@ -45,6 +46,20 @@ func TestHasImageComparesIDs(t *testing.T) {
 		if calls := len(fake.Runs()) - before; calls != test.calls {
 			t.Errorf("HasImage(%s, %s) took %d calls, want %d", test.ref, test.id, calls, test.calls)
 		}
+	}
+}
+
+func TestImagesHaveSizes(t *testing.T) {
+	got := map[string]int64{}
+	for _, i := range parseImages(table + "a:none t sha256:4444 -\na:small t sha256:5555 512 B linux/amd64 -\na:cut t sha256:6666\n") {
+		got[i.Ref] = i.Size
+	}
+	want := map[string]int64{
+		"platformctl.local/order-api:aaaa": 21076377, "platformctl.local/order-api:late": 21076377, "registry.k8s.io/pause:3.10.2": 759705,
+		"platformctl.local/again:x": 759705, "a:none": 0, "a:small": 512, "a:cut": 0,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 type CachedImage struct {
 	Ref   string `json:"ref,omitempty"` // "" for a part
 	Key   string `json:"key,omitempty"` // in the cache
-	Where string `json:"where"`         // "cache", "prepared" for new nodes, or "engine"
+	Where string `json:"where"`         // "cache", "prepared" for new nodes, "engine" or "node"
 	Path  string `json:"path,omitempty"`
 	Size  int64  `json:"bytes"`
 }
@@ -30,7 +30,8 @@ func cachedImage(e image.CacheEntry) CachedImage {
 	return CachedImage{Ref: e.Ref, Key: e.Key, Where: "cache", Path: e.Path, Size: e.Size}
 }
 
-// Images lists what is kept of ours: the cache, the largest first, then the engine where one answers.
+// Images lists what is kept of ours: the cache, the largest first, then the engine where one answers, then
+// the cluster's node where it runs.
 func (p *Platform) Images(ctx context.Context) ([]CachedImage, error) {
 	entries, err := p.cache.List()
 	if err != nil {
@@ -48,7 +49,11 @@ func (p *Platform) Images(ctx context.Context) ([]CachedImage, error) {
 		all = append(all, preparedImages(c))
 	}
 	inEngine, err := p.engineImages(ctx)
-	return append(all, inEngine...), err
+	if err != nil {
+		return all, err
+	}
+	inNode, err := p.nodeImages(ctx)
+	return slices.Concat(all, inEngine, inNode), err
 }
 
 func preparedImages(c cluster.Content) CachedImage {
@@ -84,6 +89,25 @@ func (p *Platform) engineImages(ctx context.Context) ([]CachedImage, error) {
 		all = append(all, CachedImage{Ref: refs[i], Where: "engine", Size: size})
 	}
 	return all, nil
+}
+
+// nodeImages lists the images in the cluster's node; none where it does not run.
+func (p *Platform) nodeImages(ctx context.Context) ([]CachedImage, error) {
+	if state, err := p.cluster.Inspect(ctx); err != nil || state.Phase != cluster.Running {
+		return nil, ctx.Err() // what ails the engine or the cluster is for doctor and status to say
+	}
+	held, err := p.cluster.Images(ctx)
+	return loaded(held), err
+}
+
+// loaded are those of a node's images that came into it as such. Kubernetes' own are parts of the node's image.
+func loaded(held []cluster.NodeImage) (all []CachedImage) {
+	for _, i := range held {
+		if !strings.HasPrefix(i.Ref, "registry.k8s.io/") && !strings.HasPrefix(i.Ref, "docker.io/kindest/") && !strings.HasPrefix(i.Ref, ours+"kubenode:") {
+			all = append(all, CachedImage{Ref: i.Ref, Where: "node", Size: i.Size})
+		}
+	}
+	return all
 }
 
 // wanted is what this checkout's platform is made from.

@@ -43,3 +43,26 @@ func TestADeadEngineIsNotAMissingImage(t *testing.T) {
 		t.Errorf("got %v, %v; want an error", has, err)
 	}
 }
+
+func TestNoNodeIsNoFault(t *testing.T) {
+	for name, answers := range map[string]map[string]command.Answer{
+		"no cluster": noCluster(), "no engine": {"docker": {Fail: "Cannot connect to the Docker daemon"}},
+	} {
+		if name == "no cluster" {
+			answers["docker image ls"] = command.Answer{}
+		}
+		if all, err := here(t, Settings{Images: Registry}, &command.Fake{Answers: answers}).Images(t.Context()); err != nil || len(all) != 0 {
+			t.Errorf("%s: %v, %v", name, all, err)
+		}
+	}
+}
+
+func TestTheNodesOwnImagesAreNotListedApart(t *testing.T) {
+	got := loaded([]cluster.NodeImage{
+		{Ref: "docker.io/kindest/kindnetd:v1", Size: 1}, {Ref: "docker.io/library/postgres:17", Size: 2}, {Ref: "platformctl.local/kubenode:v1", Size: 3},
+		{Ref: "platformctl.local/order-api:a", Size: 4}, {Ref: "registry.k8s.io/pause:3", Size: 5},
+	})
+	if len(got) != 2 || got[0] != (CachedImage{Ref: "docker.io/library/postgres:17", Where: "node", Size: 2}) || got[1].Ref != "platformctl.local/order-api:a" {
+		t.Errorf("got %v", got)
+	}
+}
