@@ -30,6 +30,8 @@ const (
 
 	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
 	maxWait = 250 * time.Millisecond
+	// slowBatch is how long a batch may take and others still gather for the next; past it the database is as good as away.
+	slowBatch = time.Second
 	// batchDeadline is how long a batch is tried while the database is away.
 	batchDeadline = 3 * time.Second
 )
@@ -147,8 +149,7 @@ func (in *Intake) enqueue(w *waiting) error {
 	if in.closed {
 		return ErrClosed
 	}
-	// The first in a queue may always try: how else would one know that the database is back?
-	if n := len(queue); n > 0 && time.Duration(in.costs[shard].Load())*time.Duration(1+n/batchLimit) > maxWait {
+	if !worthWaiting(time.Duration(in.costs[shard].Load()), len(queue)) {
 		return ErrBusy
 	}
 	select {
@@ -157,6 +158,19 @@ func (in *Intake) enqueue(w *waiting) error {
 	default:
 		return ErrBusy
 	}
+}
+
+// worthWaiting tells whether an order may queue behind others, where a batch takes that long.
+func worthWaiting(batch time.Duration, before int) bool {
+	switch {
+	case before == 0: // how else would one know that the database is back?
+		return true
+	case before < batchLimit:
+		// It goes with them. A full batch takes hardly longer than one with a single order, so to turn orders away would make batches
+		// small and not quick: on a busy machine, whose batches take longer than maxWait, a few orders a second would be all.
+		return batch <= slowBatch
+	}
+	return batch*time.Duration(1+before/batchLimit) <= maxWait
 }
 
 // Waiting is the number of orders that wait for a batch.

@@ -84,8 +84,9 @@ export RABBITMQ_NODENAME="${RABBITMQ_NODENAME:-rabbit@localhost}" \
   RABBITMQ_CONFIG_FILES="$etc/conf.d" RABBITMQ_ADVANCED_CONFIG_FILE="$etc/advanced.config" \
   RABBITMQ_ENABLED_PLUGINS_FILE="$etc/enabled_plugins" \
   RABBITMQ_MNESIA_BASE="$volume/mnesia" RABBITMQ_LOG_BASE="$etc/log" RABBITMQ_LOGS=- \
-  RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' ERL_EPMD_ADDRESS=127.0.0.1 \
-  LANG=C.UTF-8
+  ERL_EPMD_ADDRESS=127.0.0.1 LANG=C.UTF-8
+# A server without a name has a second Erlang machine started first, only to have the daemon of names running: half a second.
+export RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="-sname $RABBITMQ_NODENAME -kernel inet_dist_use_interface {127,0,0,1}"
 
 # Told that it runs under a supervisor, rabbitmq-server replaces itself by the Erlang machine, which takes SIGTERM as a
 # clean shutdown; otherwise a shell would stay in between.
