@@ -29,6 +29,7 @@ type benchFlags struct {
 	orders           int64
 	show, qty        string
 	keep             bool
+	history          string
 	out              output
 }
 
@@ -45,7 +46,11 @@ code 5 if an invariant is broken.
 
 It makes a show of its own, and deletes that with its orders when all is done;
 after an interrupt, or where something is broken, they stay. With --show the
-orders go there, take its seats, and stay.`,
+orders go there, take its seats, and stay.
+
+With --history each order has an idempotency key, and the file gets a line for
+each question and each answer (docs/history.md); the show and the orders stay,
+so that "verify --history" can hold them against it later, too.`,
 		Example:     "  platformctl bench --duration 10s\n  platformctl bench --rate 500 --duration 30s -o json",
 		Args:        noArgs,
 		Annotations: map[string]string{annotationRerun: "what was placed goes on without you; the show named bench stays, with its orders"},
@@ -60,6 +65,7 @@ orders go there, take its seats, and stay.`,
 	flags.StringVar(&f.show, "show", "", "`number` of a show to take, instead of its own")
 	flags.StringVar(&f.qty, "qty", "1", "`number` of seats of each order")
 	flags.DurationVar(&f.settle, "quiet-time", time.Minute, "`time` that the orders may take to end")
+	flags.StringVar(&f.history, "history", "", "append what is asked and answered to this `file`")
 	flags.BoolVar(&f.keep, "keep", false, "the show and its orders stay")
 	f.out.add(flags)
 	return cmd
@@ -127,10 +133,20 @@ func (f benchFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	result, err := proof.Bench{
+	bench := proof.Bench{
 		Platform: read, Database: database, Load: load, Settle: f.settle, Keep: f.keep, Say: e.ui().Say,
 		Meter: proof.Meter{Shares: shares, Proc: "/proc"},
-	}.Run(ctx)
+	}
+	if f.history != "" {
+		file, err := os.OpenFile(f.history, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		if err != nil {
+			return fmt.Errorf("write the client history: %w", err)
+		}
+		defer func() { _ = file.Close() }() // each line is with the system; what the disk does not take is an error of writing it
+		bench.Load.History = proof.Record(file)
+		bench.Told = func() (*proof.History, error) { return history(f.history) }
+	}
+	result, err := bench.Run(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 )
 
 type verifyFlags struct {
-	quiet time.Duration
-	out   output
+	quiet          time.Duration
+	history, junit string
+	out            output
 }
 
 func newVerify(e *env) *cobra.Command {
@@ -28,23 +30,36 @@ func newVerify(e *env) *cobra.Command {
 		Use:   "verify",
 		Short: "Check that no order is lost, doubled, oversold or stuck",
 		Long: `verify reads the running platform's database, by SQL of its own, and the
-broker's queues. It prints each invariant with what it counted, and names the
-first rows that break one. It ends with exit code 5 if any is broken. It changes
-nothing, and may run while orders flow.
+broker's queues and dead letters. It prints each invariant with what it counted,
+and names the first rows that break one. It ends with exit code 5 if any is
+broken. It changes nothing, and may run while orders flow.
 
-  seats     held = the sum of the reservations ≤ capacity, for each show
-  rest      no order PENDING, no hold past its time, outbox and queues empty
-  payments  at most one payment an order, message ids unique
-  states    order, reservation and payment stand in a legal combination
+  I1   accepted  each accepted order is there; an unknown answer is 0 or 1
+  I2   seats     held = the sum of the reservations ≤ capacity, at any instant
+  I3   rest      no order PENDING, no hold past its time, nothing in the queues
+  I4   payments  at most one payment an order, message ids unique
+  I5   events    each had its effect, or is a dead letter; none from nowhere
+  I6   states    order, reservation and payment are a legal combination
+  I7   keys      the same idempotency key is the same order
+  I8   letters   each dead letter says why, and poison is among them
+  I9   ends      an order ends once, and stays as it ended
+  I10  lapses    the seats of a lapsed hold came back exactly once
+  I11  outages   without the broker orders are accepted, and delivered after
 
 What is on its way when it begins may arrive for the quiet time; what is still
-on its way after that is stuck. Dead letters are counted: they break nothing.`,
-		Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
+on its way after that is stuck. Dead letters are counted: they break nothing.
+
+With --history it also holds what clients were told, as "bench --history" wrote
+it (docs/history.md), against what is there.`,
+		Example: "  platformctl verify\n  platformctl verify --history orders.jsonl --junit verify.xml",
+		Args:    noArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.DurationVar(&f.quiet, "quiet-time", 10*time.Second, "`time` that orders may take to end")
+	flags.StringVar(&f.history, "history", "", "`file` of a client history to hold the orders against")
+	flags.StringVar(&f.junit, "junit", "", "write the verdicts to this `file` as JUnit's XML, too")
 	f.out.add(flags)
 	return cmd
 }
@@ -56,6 +71,10 @@ func (f verifyFlags) run(ctx context.Context, e *env) error {
 	}
 	if f.quiet < 0 {
 		return fault.Usage("--quiet-time 10s", "--quiet-time %s is less than nothing", f.quiet)
+	}
+	told, err := history(f.history)
+	if err != nil {
+		return err
 	}
 	p, err := e.platform()
 	if err != nil {
@@ -69,6 +88,7 @@ func (f verifyFlags) run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	read.History = told
 	report, err := proof.Verify(ctx, read, f.quiet, e.onTheWay)
 	if err != nil {
 		return err
@@ -78,7 +98,35 @@ func (f verifyFlags) run(ctx context.Context, e *env) error {
 	} else {
 		err = printReport(e.Out, report)
 	}
+	if f.junit != "" {
+		err = errors.Join(err, writeJUnit(f.junit, report))
+	}
 	return errors.Join(err, broken(e, report))
+}
+
+// history reads a client history; "" is none.
+func history(name string) (h *proof.History, err error) {
+	if name == "" {
+		return nil, nil
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return nil, fault.Usage("platformctl bench --history "+name+"   # writes one", "read the client history: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if h, err = proof.ReadHistory(file); err != nil {
+		return nil, fault.Usage("what its lines are: docs/history.md", "%s: %w", name, err)
+	}
+	return h, nil
+}
+
+func writeJUnit(name string, r proof.Report) (err error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return r.JUnit(file)
 }
 
 // proven is the platform as verify and bench read it, and its database.
@@ -125,6 +173,9 @@ func printReport(w io.Writer, r proof.Report) error {
 	var named strings.Builder
 	for _, f := range r.Invariants {
 		verdict := "holds"
+		if f.Unasked {
+			verdict = "-"
+		}
 		if !f.Holds {
 			verdict = "BROKEN"
 			fmt.Fprintf(&named, "\n%s is broken by %s: %s\n", f.Name, plural(int(f.Broken), "row"), f.Claim)

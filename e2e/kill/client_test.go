@@ -14,43 +14,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"platformctl/pkg/proof"
 )
 
-// request is an order that somebody wants. Its key is sent as its user too, so that the orders' own rows tell whose they are.
+// request is an order that somebody wants.
 type request struct {
 	key            string
-	show, quantity int
-}
-
-// answer is how one try ended.
-type answer struct {
-	at        time.Time
-	status    int // 0 is none: whether the order was taken is not known
-	order     int // of a 202
-	available int // of a 409
-	said      string
-}
-
-// final tells whether nobody needs to ask again.
-func (a answer) final() bool {
-	return a.status != 0 && a.status != http.StatusServiceUnavailable
-}
-
-// asked is a request and how all its tries ended, in their order.
-type asked struct {
-	request
-	began   time.Time
-	answers []answer
-}
-
-// accepted is the first answer by an order; its order is 0 where there is none.
-func (a *asked) accepted() answer {
-	for _, got := range a.answers {
-		if got.status == http.StatusAccepted {
-			return got
-		}
-	}
-	return answer{}
+	show, quantity int64
 }
 
 // client asks for orders and remembers what it was told.
@@ -59,7 +30,7 @@ type client struct {
 	address string
 
 	mu  sync.Mutex
-	all []*asked
+	all []*proof.Asked
 }
 
 const (
@@ -72,8 +43,8 @@ func newClient(address string) *client {
 }
 
 // order asks with one key until the answer is final or ctx ends.
-func (c *client) order(ctx context.Context, r request) *asked {
-	a := &asked{request: r, began: time.Now()}
+func (c *client) order(ctx context.Context, r request) *proof.Asked {
+	a := &proof.Asked{Key: r.key, Show: r.show, Quantity: r.quantity, Began: time.Now()}
 	c.mu.Lock()
 	c.all = append(c.all, a)
 	c.mu.Unlock()
@@ -82,55 +53,55 @@ func (c *client) order(ctx context.Context, r request) *asked {
 }
 
 // again asks once more with a key that was asked with before.
-func (c *client) again(ctx context.Context, a *asked) {
+func (c *client) again(ctx context.Context, a *proof.Asked) {
 	for {
-		got := c.try(ctx, a.request)
+		got := c.try(ctx, request{a.Key, a.Show, a.Quantity})
 		c.mu.Lock()
-		a.answers = append(a.answers, got)
+		a.Answers = append(a.Answers, got)
 		c.mu.Unlock()
-		if got.final() || !pause(ctx, askAgain/2+rand.N(askAgain)) {
+		if got.Final() || !pause(ctx, askAgain/2+rand.N(askAgain)) {
 			return
 		}
 	}
 }
 
-func (c *client) try(ctx context.Context, r request) (got answer) {
-	defer func() { got.at = time.Now() }()
+func (c *client) try(ctx context.Context, r request) (got proof.Answer) {
+	defer func() { got.At = time.Now() }()
 	// The reader's type is hidden: the library would send a body that it could read again by itself when a connection breaks, and
 	// nobody would know.
 	body := fmt.Sprintf(`{"userId":%q,"showId":%d,"quantity":%d}`, r.key, r.show, r.quantity)
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.address+"/orders", io.NopCloser(strings.NewReader(body)))
 	if err != nil {
-		return answer{said: err.Error()}
+		return proof.Answer{Said: err.Error()}
 	}
 	post.ContentLength = int64(len(body))
 	post.Header.Set("Content-Type", "application/json")
 	post.Header.Set("Idempotency-Key", r.key)
 	response, err := c.http.Do(post)
 	if err != nil {
-		return answer{said: err.Error()}
+		return proof.Answer{Said: err.Error()}
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
 	if err != nil {
-		return answer{said: err.Error()}
+		return proof.Answer{Said: err.Error()}
 	}
-	var told struct{ OrderID, Available int }
+	told := struct{ OrderID, Available int64 }{Available: -1}
 	if err := json.Unmarshal(raw, &told); err != nil {
-		return answer{status: response.StatusCode, said: fmt.Sprintf("%s: %v", raw, err)}
+		return proof.Answer{Status: response.StatusCode, Said: fmt.Sprintf("%s: %v", raw, err)}
 	}
-	return answer{status: response.StatusCode, order: told.OrderID, available: told.Available, said: string(raw)}
+	return proof.Answer{Status: response.StatusCode, Order: told.OrderID, Available: told.Available, Said: string(raw)}
 }
 
 // since counts the requests that were begun and accepted after a time, and returns the order accepted first of these.
-func (c *client) since(from time.Time) (n, order int, at time.Time) {
+func (c *client) since(from time.Time) (n int, order int64, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for i := len(c.all) - 1; i >= 0 && c.all[i].began.After(from.Add(-time.Second)); i-- { // nearly in the order of their beginnings
-		if got := c.all[i].accepted(); got.order != 0 && c.all[i].began.After(from) {
+	for i := len(c.all) - 1; i >= 0 && c.all[i].Began.After(from.Add(-time.Second)); i-- { // nearly in the order of their beginnings
+		if got := c.all[i].Accepted(); got.Order != 0 && c.all[i].Began.After(from) {
 			n++
-			if order == 0 || got.at.Before(at) {
-				order, at = got.order, got.at
+			if order == 0 || got.At.Before(at) {
+				order, at = got.Order, got.At
 			}
 		}
 	}
@@ -173,16 +144,16 @@ func TestTheClientAsksUntilItIsTold(t *testing.T) {
 	c := newClient(strings.TrimPrefix(api.URL, "http://"))
 	a := c.order(t.Context(), request{"k1", 3, 2})
 	var statuses []int
-	for _, got := range a.answers {
-		statuses = append(statuses, got.status)
+	for _, got := range a.Answers {
+		statuses = append(statuses, got.Status)
 	}
 	if diff := cmp.Diff([]int{0, 503, 0, 202}, statuses); diff != "" {
 		t.Errorf("the answers, want and got:\n%s", diff)
 	}
-	if n, order, at := c.since(began); n != 1 || order != 7 || at != a.answers[3].at {
+	if n, order, at := c.since(began); n != 1 || order != 7 || at != a.Answers[3].At {
 		t.Errorf("since it began %d were accepted, the first was %d at %s", n, order, at)
 	}
-	if n, _, _ := c.since(a.answers[3].at); n != 0 {
+	if n, _, _ := c.since(a.Answers[3].At); n != 0 {
 		t.Errorf("%d were accepted after the last", n)
 	}
 }

@@ -43,7 +43,8 @@ func (o owner) Do(ctx context.Context, statement string) ([]byte, error) {
 const endedOrder = `
 WITH o AS (INSERT INTO orders (user_id, show_id, quantity, status, ended_at) SELECT 'bench', max(id), 1, 'CONFIRMED', now() FROM shows RETURNING *),
 r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, status) SELECT show_id, id, 1, 'COMMITTED' FROM o),
-e AS (INSERT INTO order_events (order_id, hop, pod) SELECT id, 'accepted', 'p' FROM o)
+e AS (INSERT INTO order_events (order_id, hop, pod) SELECT id, 'accepted', 'p' FROM o),
+k AS (INSERT INTO order_keys (key, order_id, request_hash) SELECT 'k' || id, id, '' FROM o)
 INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 'bench', 50, 'SUCCEEDED', 'm' || id FROM o`
 
 func TestBenchLeavesNothingBehindUnlessSomethingIsBroken(t *testing.T) {
@@ -56,7 +57,7 @@ func TestBenchLeavesNothingBehindUnlessSomethingIsBroken(t *testing.T) {
 			db := postgrestest.New(t)
 			database := owner{connection{db.Pool}, db.Pool}
 			database.do(t, life...)
-			database.do(t, `UPDATE orders SET id = id + 1000000`, `UPDATE inventory_reservations SET order_id = order_id + 1000000`, `UPDATE payments SET order_id = order_id + 1000000`)
+			database.do(t, `UPDATE orders SET id = id + 1000000`, `UPDATE inventory_reservations SET order_id = order_id + 1000000`, `UPDATE payments SET order_id = order_id + 1000000, message_id = 'order.created:' || order_id + 1000000`)
 			if c.damaged {
 				database.do(t, `DELETE FROM payments WHERE order_id = 1000001`)
 			}
@@ -68,7 +69,7 @@ func TestBenchLeavesNothingBehindUnlessSomethingIsBroken(t *testing.T) {
 			}))
 			defer api.Close()
 			r, err := Bench{
-				Platform: Platform{database, resting{}}, Database: database, Keep: c.keep, Meter: Meter{Proc: t.TempDir()}, Say: func(string) {},
+				Platform: Platform{Database: database, Broker: resting{}}, Database: database, Keep: c.keep, Meter: Meter{Proc: t.TempDir()}, Say: func(string) {},
 				Load: Load{Address: strings.TrimPrefix(api.URL, "http://"), Quantity: 1, Clients: 2, Duration: time.Minute, Orders: 20},
 			}.Run(t.Context())
 			if err != nil {
@@ -86,7 +87,7 @@ func TestBenchLeavesNothingBehindUnlessSomethingIsBroken(t *testing.T) {
 			if shows != c.left/20 || orders != c.left || reservations != 4+c.left || payments != c.left || events != c.left || held != 2 {
 				t.Errorf("left are %d shows, %d orders, %d reservations, %d payments, %d events; %d are held in show 1", shows, orders, reservations, payments, events, held)
 			}
-			after, err := Verify(t.Context(), Platform{database, resting{}}, 0, func(int64, int64, int64) {})
+			after, err := Verify(t.Context(), Platform{Database: database, Broker: resting{}}, 0, func(int64, int64, int64) {})
 			if err != nil || after.Holds == c.damaged {
 				t.Errorf("%+v %v", after, err)
 			}

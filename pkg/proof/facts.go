@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"platformctl/pkg/contract"
 )
 
 // Database answers a statement that makes one JSON document in one row of one column.
@@ -13,18 +16,24 @@ type Database interface {
 	JSON(ctx context.Context, statement string) ([]byte, error)
 }
 
-// Broker lists the queues, exact at the moment of asking.
+// Broker lists the queues, exact at the moment of asking, and reads the dead letters, which stay where they are.
 type Broker interface {
 	Queues(ctx context.Context) ([]Queue, error)
+	Letters(ctx context.Context) ([]Letter, error)
 }
 
 // Platform is what is read of a running platform.
 type Platform struct {
 	Database Database
 	Broker   Broker
+	History  *History // of clients; nil where there is none
 }
 
-// One statement is one snapshot: it is true also while orders flow. %s is Facts.Since, %d is most.
+// One statement is one snapshot: it is true also while orders flow. %[1]s is Facts.Since, %[2]d is most, %[3]s are the
+// users that a history knows, %[4]d is candidates.
+//
+// An order's hop is written down by the statement that makes it so. That seats are taken is written behind the lock of their
+// counter, and that they came back, before it: in the order of the times no more can seem to be held than were.
 const readFacts = `
 WITH params AS MATERIALIZED (SELECT coalesce(%[1]s, now()) AS since),
 sums AS (
@@ -49,19 +58,76 @@ sums AS (
 	SELECT 'order_id' AS what, order_id::text AS value FROM payments GROUP BY order_id HAVING count(*) > 1
 	UNION ALL
 	SELECT 'message_id', message_id FROM payments GROUP BY message_id HAVING count(*) > 1
+), lives AS MATERIALIZED (
+	SELECT order_id AS id, count(*) FILTER (WHERE hop = 'accepted') AS accepted, min(at) FILTER (WHERE hop = 'accepted') AS at,
+		count(*) FILTER (WHERE hop IN ('confirmed', 'cancelled', 'expired')) AS ends, count(*) FILTER (WHERE hop = 'expired') AS lapses,
+		max(hop) FILTER (WHERE hop IN ('confirmed', 'cancelled', 'expired')) AS last
+	FROM order_events GROUP BY order_id
+), twisted AS (
+	SELECT l.id, u.invariant, u.how
+	FROM lives l LEFT JOIN orders o ON o.id = l.id LEFT JOIN inventory_reservations r ON r.order_id = l.id
+	CROSS JOIN LATERAL (VALUES
+		('I1', CASE WHEN l.accepted > 0 AND o.id IS NULL THEN 'it was accepted, and is not there' END),
+		('I9', CASE WHEN l.accepted > 1 THEN 'it was accepted ' || l.accepted || ' times' END),
+		('I9', CASE WHEN l.ends > 1 THEN 'it ended ' || l.ends || ' times' END),
+		('I9', CASE WHEN l.ends = 1 AND o.status <> CASE l.last WHEN 'confirmed' THEN 'CONFIRMED' ELSE 'CANCELLED' END
+			THEN 'it ended as ' || l.last || ', and is ' || o.status END),
+		('I10', CASE WHEN l.lapses > 1 THEN 'its hold lapsed ' || l.lapses || ' times' END),
+		('I10', CASE WHEN l.lapses > 0 AND r.status IS DISTINCT FROM 'EXPIRED' THEN 'its hold lapsed, and its seats are ' || coalesce(r.status, 'not there') END),
+		('I10', CASE WHEN l.lapses = 0 AND l.ends > 0 AND r.status = 'EXPIRED' THEN 'it ended as ' || l.last || ', and its hold lapsed besides' END)
+	) AS u (invariant, how) WHERE u.how IS NOT NULL
+), running AS (
+	SELECT o.show_id, sum(CASE e.hop WHEN 'accepted' THEN o.quantity ELSE -o.quantity END)
+		OVER (PARTITION BY o.show_id ORDER BY e.at, e.hop = 'accepted' ROWS UNBOUNDED PRECEDING) AS seats
+	FROM order_events e JOIN orders o ON o.id = e.order_id WHERE e.hop IN ('accepted', 'cancelled', 'expired')
+), peaks AS (
+	SELECT show_id, max(seats) AS peak FROM running GROUP BY show_id
+), unpaid AS (
+	SELECT l.id FROM params, lives l LEFT JOIN payments p ON p.order_id = l.id LEFT JOIN outbox b ON b.message_id = 'order.created:' || l.id
+	WHERE l.accepted > 0 AND l.at <= since AND p.order_id IS NULL AND b.id IS NULL
+), unsettled AS (
+	SELECT o.id FROM params, orders o JOIN payments p ON p.order_id = o.id
+	WHERE o.status = 'PENDING' AND p.created_at <= since
+		AND NOT EXISTS (SELECT FROM outbox b WHERE b.correlation_id = o.id::text AND b.routing_key LIKE 'payment.%%')
+), unexpected AS (
+	SELECT order_id AS id FROM payments WHERE message_id LIKE 'order.created:%%' AND message_id <> 'order.created:' || order_id
+), shared AS (
+	SELECT order_id AS id FROM order_keys GROUP BY order_id HAVING count(*) > 1
+), astray AS (
+	SELECT k.order_id AS id FROM order_keys k LEFT JOIN orders o ON o.id = k.order_id WHERE o.id IS NULL
 )
 SELECT json_build_object(
 	'at', now(), 'since', (SELECT since FROM params), 'newest', (SELECT max(created_at) FROM orders),
 	'orders', (SELECT count(*) FROM orders), 'payments', (SELECT count(*) FROM payments),
 	'shows', (SELECT json_agg(json_build_object('id', coalesce(s.id, t.show_id), 'name', s.name, 'exists', s.id IS NOT NULL,
-			'capacity', coalesce(s.capacity, 0), 'sum', coalesce(t.seats, 0), 'counter', c.held, 'limit', c.capacity) ORDER BY coalesce(s.id, t.show_id))
-		FROM shows s FULL JOIN sums t ON t.show_id = s.id LEFT JOIN show_seats c ON c.show_id = coalesce(s.id, t.show_id)),
+			'capacity', coalesce(s.capacity, 0), 'sum', coalesce(t.seats, 0), 'counter', c.held, 'limit', c.capacity,
+			'peak', coalesce(k.peak, 0)) ORDER BY coalesce(s.id, t.show_id))
+		FROM shows s FULL JOIN sums t ON t.show_id = s.id LEFT JOIN show_seats c ON c.show_id = coalesce(s.id, t.show_id)
+		LEFT JOIN peaks k ON k.show_id = s.id),
 	'cells', (SELECT json_agg(c) FROM cells c),
 	'twice', (SELECT json_agg(t) FROM (
 		SELECT what, count(*) AS count, (array_agg(value ORDER BY value))[1:%[2]d] AS first FROM twice GROUP BY what ORDER BY what) t),
 	'outbox', (SELECT json_build_object('count', count(*), 'waiting', count(*) FILTER (WHERE created_at <= since),
 			'first', (array_agg(message_id ORDER BY id) FILTER (WHERE created_at <= since))[1:%[2]d])
-		FROM params, outbox))`
+		FROM params, outbox),
+	'keys', json_build_object('count', (SELECT count(*) FROM order_keys), 'astray', (SELECT json_build_object('count', count(*), 'first', (array_agg(id ORDER BY id))[1:%[4]d]) FROM astray),
+		'shared', (SELECT json_build_object('count', count(*), 'first', (array_agg(id ORDER BY id))[1:%[4]d]) FROM shared)),
+	'lives', (SELECT json_build_object('accepted', count(*) FILTER (WHERE l.accepted > 0), 'ended', count(*) FILTER (WHERE l.ends > 0),
+			'lapsed', count(*) FILTER (WHERE l.lapses > 0), 'seats', coalesce(sum(o.quantity) FILTER (WHERE l.lapses > 0), 0),
+			'broken', (SELECT json_agg(t) FROM (SELECT invariant, how, count(*) AS count, (array_agg(id ORDER BY id))[1:%[2]d] AS first
+				FROM twisted GROUP BY invariant, how ORDER BY invariant, how) t))
+		FROM lives l LEFT JOIN orders o ON o.id = l.id),
+	'events', json_build_object(
+		'sent', (SELECT count(*) FROM lives WHERE accepted > 0) + (SELECT count(*) FROM payments WHERE message_id LIKE 'order.created:%%'),
+		'unpaid', (SELECT json_build_object('count', count(*), 'first', (array_agg(id ORDER BY id))[1:%[4]d]) FROM unpaid),
+		'unsettled', (SELECT json_build_object('count', count(*), 'first', (array_agg(id ORDER BY id))[1:%[4]d]) FROM unsettled),
+		'unexpected', (SELECT json_build_object('count', count(*), 'first', (array_agg(id ORDER BY id))[1:%[4]d]) FROM unexpected)),
+	'rows', (SELECT json_agg(json_build_object('id', o.id, 'user', o.user_id, 'show', o.show_id, 'quantity', o.quantity, 'status', o.status,
+			'payments', (SELECT count(*) FROM payments p WHERE p.order_id = o.id), 'took', coalesce(extract(epoch FROM o.ended_at - o.created_at), 0)))
+		FROM orders o WHERE %[3]s))`
+
+// candidates is how many orders are looked for among the dead letters.
+const candidates = 10_000
 
 // Look reads everything. A zero since is the moment of the look.
 func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
@@ -70,7 +136,13 @@ func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readFacts, timestamp(since), most))
+	var letters []Letter
+	if messages(queues, contract.QueueDeadLetters) > 0 {
+		if letters, err = p.Broker.Letters(ctx); err != nil {
+			return Facts{}, err
+		}
+	}
+	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readFacts, timestamp(since), most, ofRuns(p.History), candidates))
 	if err != nil {
 		return Facts{}, err
 	}
@@ -81,8 +153,20 @@ func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
 	if found.At.IsZero() || found.Since.IsZero() {
 		return Facts{}, errors.New("read what the database answered: there is no time in it")
 	}
-	found.Queues = queues
+	found.Queues, found.Letters, found.History = queues, letters, p.History
 	return found, nil
+}
+
+// ofRuns is the condition on an order to be one of a history's runs.
+func ofRuns(h *History) string {
+	if h == nil {
+		return "false"
+	}
+	var any []string
+	for _, run := range h.Runs {
+		any = append(any, "starts_with(o.user_id, '"+run+"-')")
+	}
+	return "(" + strings.Join(any, " OR ") + ")"
 }
 
 // What is on its way is found by the small indexes, whatever the size of the tables.

@@ -26,6 +26,7 @@ type Finding struct {
 	Name    string   `json:"name"`    // a word
 	Claim   string   `json:"claim"`   // what must hold
 	Holds   bool     `json:"holds"`   // Broken is 0
+	Unasked bool     `json:"unasked"` // there was nothing to judge it by
 	Counted string   `json:"counted"` // what was looked at, for people
 	Broken  int64    `json:"broken"`  // how many rows break it
 	Rows    []string `json:"rows"`    // the first of these
@@ -45,7 +46,7 @@ func (r Report) Broken() []string {
 // Judge decides from facts alone.
 func Judge(f Facts) Report {
 	r := Report{At: f.At, Orders: f.Orders, Payments: f.Payments, Holds: true, DeadLetters: messages(f.Queues, contract.QueueDeadLetters)}
-	for _, judge := range []func(Facts) Finding{seats, rest, payments, states} {
+	for _, judge := range []func(Facts) Finding{accepted, seats, rest, payments, events, states, keys, letters, ends, lapses, outages} {
 		finding := judge(f)
 		finding.Holds = finding.Broken == 0
 		if finding.Rows == nil {
@@ -64,7 +65,7 @@ func (f *Finding) breaks(n int64, rows ...string) {
 }
 
 func seats(f Facts) Finding {
-	found := Finding{ID: "I2", Name: "seats", Claim: "held = the sum of the reservations ≤ capacity, for each show"}
+	found := Finding{ID: "I2", Name: "seats", Claim: "held = the sum of the reservations ≤ capacity, for each show, now and at every instant before"}
 	var held, capacity int64
 	for _, s := range f.Shows {
 		held, capacity = held+s.Sum, capacity+s.Capacity
@@ -84,6 +85,8 @@ func seats(f Facts) Finding {
 		}
 		if s.Exists && s.Sum > s.Capacity {
 			why = append(why, fmt.Sprintf("oversold: %d of %d seats", s.Sum, s.Capacity))
+		} else if s.Exists && s.Peak > s.Capacity {
+			why = append(why, fmt.Sprintf("oversold for a time: %d of %d seats", s.Peak, s.Capacity))
 		}
 		if len(why) > 0 {
 			found.breaks(1, strings.TrimSuffix(fmt.Sprintf("show %d (%s)", s.ID, s.Name), " ()")+": "+strings.Join(why, "; "))

@@ -23,7 +23,11 @@ func sound() Facts {
 			{Order: "CANCELLED", Hold: "EXPIRED", Payment: "SUCCEEDED", Refund: true, Ended: true, Agrees: true, Count: 1, First: []int64{4}},
 			{Order: "PENDING", Hold: "RESERVED", Agrees: true, Count: 1, First: []int64{5}},
 		},
-		Queues: []Queue{{Name: contract.QueueOrderCreated}, {Name: contract.QueuePaymentResults}, {Name: contract.QueueDeadLetters, Ready: 2}},
+		Lives:   Lives{Accepted: 5, Ended: 4, Lapsed: 1, Seats: 2},
+		Events:  Events{Sent: 9},
+		Keys:    Keys{Count: 3},
+		Letters: []Letter{{"order.created:8", "no"}, {"m", "no JSON"}},
+		Queues:  []Queue{{Name: contract.QueueOrderCreated}, {Name: contract.QueuePaymentResults}, {Name: contract.QueueDeadLetters, Ready: 2}},
 	}
 }
 
@@ -37,10 +41,17 @@ func TestASoundPlatformHolds(t *testing.T) {
 		lines = append(lines, f.ID+" "+f.Name+": "+f.Counted)
 	}
 	want := []string{
+		"I1 accepted: 5 orders accepted",
 		"I2 seats: 1 show, 4 of 100 seats held",
 		"I3 rest: 1 PENDING, 0 late, outbox 0, queues 0, dead letters 2",
 		"I4 payments: 4 payments, 5 orders",
+		"I5 events: 9 sent, 0 lost, 0 unexpected, 0 published again by others",
 		"I6 states: 2 CONFIRMED, 2 CANCELLED, 1 PENDING",
+		"I7 keys: 3 keys",
+		"I8 letters: 2 dead letters",
+		"I9 ends: 4 of 5 ended",
+		"I10 lapses: 1 hold lapsed, 2 seats back",
+		"I11 outages: a client history tells of it",
 	}
 	if !slices.Equal(lines, want) {
 		t.Errorf("%q", lines)
@@ -59,6 +70,7 @@ func TestWhatIsBrokenIsNamed(t *testing.T) {
 		{"seats", "show 1 (Rock): it has no counter", 1, func(f *Facts) { f.Shows[0].Counter, f.Shows[0].Limit = nil, nil }},
 		{"seats", "show 1 (Rock): oversold: 125 of 100 seats", 1, func(f *Facts) { f.Shows[0].Sum, f.Shows[0].Counter = 125, ptr(125) }},
 		{"seats", "show 9: 3 seats are held, and there is no such show", 1, func(f *Facts) { f.Shows = append(f.Shows, Show{ID: 9, Sum: 3}) }},
+		{"seats", "show 1 (Rock): oversold for a time: 101 of 100 seats", 1, func(f *Facts) { f.Shows[0].Peak = 101 }},
 		{"rest", "order 5: PENDING", 1, func(f *Facts) { f.Cells[3].Waiting = true }},
 		{"rest", "order 5: its hold is past its time", 1, func(f *Facts) {
 			f.Cells[3] = Cell{Order: "CANCELLED", Hold: "RESERVED", Payment: "FAILED", Agrees: true, Lapsed: true, Count: 1, First: []int64{5}}
@@ -83,6 +95,10 @@ func TestWhatIsBrokenIsNamed(t *testing.T) {
 		{"states", "order 1: CONFIRMED COMMITTED SUCCEEDED: show, quantity or user differ", 2, func(f *Facts) { f.Cells[0].Agrees = false }},
 		{"states", "order 1: CONFIRMED COMMITTED SUCCEEDED: it is marked to be paid back", 2, func(f *Facts) { f.Cells[0].Refund = true }},
 		{"states", "order 5: PENDING RESERVED -: it has ended already", 1, func(f *Facts) { f.Cells[3].Ended = true }},
+		{"events", "order 9: its order.created is lost", 1, func(f *Facts) { f.Events.Unpaid = Some{2, []int64{8, 9}} }}, // 8 is a dead letter
+		{"events", "order 8: its payment's result is lost", 2, func(f *Facts) { f.Events.Unsettled = Some{2, []int64{8, 9}} }},
+		{"events", "order 8: paid for by another order's event", 1, func(f *Facts) { f.Events.Unexpected = Some{1, []int64{8}} }},
+		{"letters", `dead letter "m": no reason`, 1, func(f *Facts) { f.Letters[1].Reason = "" }},
 	} {
 		t.Run(c.row, func(t *testing.T) {
 			f := sound()
@@ -105,11 +121,14 @@ func TestWhatIsNotBroken(t *testing.T) {
 		"a message while orders arrive": func(f *Facts) { f.Newest, f.Queues[0].Ready = f.Since.Add(time.Second), 5 },
 		"an event that is new":          func(f *Facts) { f.Outbox.Count = 5 },
 		"a queue of somebody else's":    func(f *Facts) { f.Queues = append(f.Queues, Queue{Name: contract.QueuePaymentEvents, Ready: 9}) },
-		"no queue yet":                  func(f *Facts) { f.Queues = nil },
-		"confirmed by an old service":   func(f *Facts) { f.Cells[0].Hold, f.Cells[0].Ended, f.Cells[0].Lapsed = "RESERVED", false, true },
-		"cancelled by an old service":   func(f *Facts) { f.Cells[1].Hold, f.Cells[1].Ended = "RESERVED", false },
-		"a refund that is on its way":   func(f *Facts) { f.Cells[2].Refund = false },
-		"an expired order":              func(f *Facts) { f.Cells[2].Payment, f.Cells[2].Refund = "", false },
+		"what waits in the queue": func(f *Facts) {
+			f.Newest, f.Queues[0].Ready, f.Events.Unpaid = f.Since.Add(time.Second), 5, Some{5, []int64{5, 6, 7, 9, 10}}
+		},
+		"no queue yet":                func(f *Facts) { f.Queues = nil },
+		"confirmed by an old service": func(f *Facts) { f.Cells[0].Hold, f.Cells[0].Ended, f.Cells[0].Lapsed = "RESERVED", false, true },
+		"cancelled by an old service": func(f *Facts) { f.Cells[1].Hold, f.Cells[1].Ended = "RESERVED", false },
+		"a refund that is on its way": func(f *Facts) { f.Cells[2].Refund = false },
+		"an expired order":            func(f *Facts) { f.Cells[2].Payment, f.Cells[2].Refund = "", false },
 	} {
 		f := sound()
 		change(&f)
@@ -124,9 +143,21 @@ func TestTenRowsAreNamedAtMost(t *testing.T) {
 	for i := range 3 {
 		f.Cells = append(f.Cells, Cell{Order: "LOST", Hold: strings.Repeat("X", i), Agrees: true, Count: 1000, First: []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}})
 	}
-	found := Judge(f).Invariants[3]
+	found := Judge(f).Invariants[5]
 	if found.Broken != 3000 || len(found.Rows) != most {
 		t.Errorf("%d rows, %d named", found.Broken, len(found.Rows))
+	}
+}
+
+func TestTheLettersAnswer(t *testing.T) {
+	letters, err := parseLetters([]byte("letter bQ== bm8=\nwarning\nletter  \nok\n"))
+	if want := []Letter{{"m", "no"}, {"", ""}}; err != nil || !slices.Equal(letters, want) {
+		t.Errorf("%v %v", letters, err)
+	}
+	for _, bad := range []string{"", "letter bQ== bm8=\n", "letter ! bm8=\nok", "Error: no leader"} {
+		if _, err := parseLetters([]byte(bad)); err == nil {
+			t.Errorf("%q is an answer", bad)
+		}
 	}
 }
 

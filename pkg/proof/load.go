@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -22,11 +23,13 @@ type Load struct {
 	Container bool   // the address may be that of a container of this machine, too
 	Show      int64
 	Quantity  int64
-	Clients   int           // connections, which are kept
-	Rate      float64       // orders a second, whatever the answers take; 0: each client orders again when it has its answer
-	Duration  time.Duration // orders are begun for this long
-	Orders    int64         // at most so many are begun; 0 is no bound
-	Persist   bool          // an order that gets 503 is sent again, while Duration lasts
+	Clients   int             // connections, which are kept
+	Rate      float64         // orders a second, whatever the answers take; 0: each client orders again when it has its answer
+	Duration  time.Duration   // orders are begun for this long
+	Orders    int64           // at most so many are begun; 0 is no bound
+	Persist   bool            // an order that gets 503, or has a key and gets no answer, is sent again, while Duration lasts
+	Until     <-chan struct{} // orders are begun, and sent again, until it is closed; nil is no such bound
+	History   *Recorder       // gives each order a key, and is told of it; nil: orders have none
 }
 
 // Answers is how the API took a load. Latencies are from when an order was due (with a rate) or sent (without one) to its
@@ -71,14 +74,12 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() && !(l.Container && ip.IsPrivate()) {
 		return Answers{}, fmt.Errorf("put load on %s: it is no address on loopback", l.Address)
 	}
-	body := fmt.Sprintf(`{"userId":"bench","showId":%d,"quantity":%d}`, l.Show, l.Quantity)
-	request := fmt.Appendf(nil, "POST /orders HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", l.Address, len(body), body)
 	clients := make([]*client, l.Clients)
 	began := time.Now()
 	next := l.turns(began)
 	var all sync.WaitGroup
 	for i := range clients {
-		clients[i] = &client{address: l.Address, request: request, obeys: l.Rate == 0, statuses: map[int]int64{}, failures: map[string]int64{}}
+		clients[i] = &client{load: l, request: l.request(""), obeys: l.Rate == 0 || l.Persist, statuses: map[int]int64{}, failures: map[string]int64{}}
 		if l.Persist {
 			clients[i].persist = began.Add(l.Duration)
 		}
@@ -88,7 +89,20 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	if ctx.Err() != nil {
 		return Answers{}, context.Cause(ctx)
 	}
+	if l.History != nil && l.History.Err() != nil {
+		return Answers{}, l.History.Err()
+	}
 	return sum(clients, time.Since(began)), nil
+}
+
+// request is an order as it goes over the line. With a key, that is also its user.
+func (l Load) request(key string) []byte {
+	user, header := "bench", ""
+	if key != "" {
+		user, header = key, "Idempotency-Key: "+key+"\r\n"
+	}
+	body := fmt.Sprintf(`{"userId":%q,"showId":%d,"quantity":%d}`, user, l.Show, l.Quantity)
+	return fmt.Appendf(nil, "POST /orders HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s", l.Address, header, len(body), body)
 }
 
 // turns tells a client when its next order is due, or that there are no more.
@@ -101,19 +115,31 @@ func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
 		if l.Rate > 0 {
 			due = began.Add(time.Duration(float64(n-1) / l.Rate * float64(time.Second)))
 		}
-		return due, due.Before(end) && (l.Orders == 0 || n <= l.Orders)
+		return due, due.Before(end) && (l.Orders == 0 || n <= l.Orders) && !l.over()
+	}
+}
+
+// over tells whether Until is closed.
+func (l Load) over() bool {
+	select {
+	case <-l.Until:
+		return true
+	default:
+		return false
 	}
 }
 
 // client is one connection. HTTP by hand costs a third of what net/http does, on a machine that the services share.
 type client struct {
-	address string
+	load    Load
+	key     string // of the order in hand, where there is a history
 	request []byte
 	obeys   bool      // waits as long as a 503 says
 	persist time.Time // until then it sends an order again that got 503
 
 	conn     net.Conn
 	in       *bufio.Reader
+	body     []byte    // of the last answer, where there is a history
 	renew    time.Time // when the connection wants a new deadline
 	sent     int64
 	statuses map[int]int64
@@ -132,17 +158,22 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 				return
 			}
 			c.sent++
+			if !c.begin() {
+				return
+			}
 		}
-		again = false
 		status, retry, err := c.order(ctx)
+		c.tell(status, err)
 		if err != nil {
 			c.hangUp()
 			c.failures[reason(err)]++
 			if !wait(ctx, 10*time.Millisecond) { // nobody listens, for now
 				return
 			}
+			again = c.key != "" && c.persists()
 			continue
 		}
+		again = false
 		took := uint32(min(time.Since(due).Microseconds(), 1<<31))
 		c.statuses[status]++
 		if status == http.StatusAccepted {
@@ -153,14 +184,44 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 		if c.obeys && !wait(ctx, retry) {
 			return
 		}
-		again = status == http.StatusServiceUnavailable && time.Now().Before(c.persist)
+		again = status == http.StatusServiceUnavailable && c.persists()
 	}
+}
+
+func (c *client) persists() bool { return time.Now().Before(c.persist) && !c.load.over() }
+
+// begin gives the next order its key. Where that cannot be written down, nothing more is asked for.
+func (c *client) begin() bool {
+	if c.load.History == nil {
+		return true
+	}
+	c.key = c.load.History.Ask(c.load.Show, c.load.Quantity)
+	c.request = c.load.request(c.key)
+	return c.load.History.Err() == nil
+}
+
+// tell has the history know how a try ended.
+func (c *client) tell(status int, err error) {
+	if c.key == "" {
+		return
+	}
+	got := Answer{Status: status, Available: -1}
+	if err != nil {
+		got.Status, got.Said = 0, reason(err)
+	} else {
+		told := struct{ OrderID, Available int64 }{Available: -1}
+		if json.Unmarshal(c.body, &told) != nil || status != http.StatusAccepted && status != http.StatusConflict {
+			got.Said = string(c.body[:min(len(c.body), 200)])
+		}
+		got.Order, got.Available = told.OrderID, told.Available
+	}
+	c.load.History.Answer(c.key, got)
 }
 
 // order sends one order and reads its answer.
 func (c *client) order(ctx context.Context) (status int, retry time.Duration, err error) {
 	if c.conn == nil {
-		c.conn, err = (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", c.address)
+		c.conn, err = (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", c.load.Address)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -180,7 +241,13 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 	if err != nil {
 		return 0, 0, err
 	}
-	if _, err := c.in.Discard(length); err != nil {
+	if c.key == "" {
+		_, err = c.in.Discard(length)
+	} else {
+		c.body = slices.Grow(c.body[:0], length)[:length]
+		_, err = io.ReadFull(c.in, c.body)
+	}
+	if err != nil {
 		return 0, 0, err
 	}
 	if last {

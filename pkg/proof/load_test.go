@@ -1,12 +1,14 @@
 package proof
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -99,6 +101,57 @@ func TestAnOrderIsSentAgain(t *testing.T) {
 	}
 }
 
+// With a history an order has a key, and is sent again under the same one until somebody says what became of it.
+func TestAKeyIsKept(t *testing.T) {
+	var file bytes.Buffer
+	var asked []string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.Header.Get("Idempotency-Key")
+		body, err := io.ReadAll(r.Body)
+		if err != nil || string(body) != `{"userId":"`+key+`","showId":7,"quantity":2}` {
+			t.Errorf("%s %v", body, err)
+		}
+		switch asked = append(asked, key); len(asked) {
+		case 1:
+			panic(http.ErrAbortHandler)
+		case 2:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 3:
+			w.WriteHeader(http.StatusAccepted)
+			_, err = io.WriteString(w, `{"status":"accepted","orderId":17}`)
+		default:
+			w.WriteHeader(http.StatusConflict)
+			_, err = io.WriteString(w, `{"error":"not_enough_stock","available":1}`)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	load := Load{Address: strings.TrimPrefix(server.URL, "http://"), Show: 7, Quantity: 2, Clients: 1, Duration: time.Minute, Orders: 2, Persist: true, History: Record(&file)}
+	a, err := load.Run(t.Context())
+	if err != nil || a.Sent != 2 || len(asked) != 4 || asked[0] != asked[1] || asked[1] != asked[2] || asked[2] == asked[3] {
+		t.Fatalf("%q %+v %v", asked, a, err)
+	}
+	h, err := ReadHistory(&file)
+	if err != nil || len(h.Asked) != 2 || h.Asked[0].Key != asked[0] || h.Asked[0].Show != 7 || h.Asked[0].Quantity != 2 {
+		t.Fatalf("%+v %v", h, err)
+	}
+	var told []Answer
+	for _, got := range append(h.Asked[0].Answers, h.Asked[1].Answers...) {
+		got.At = time.Time{}
+		told = append(told, got)
+	}
+	want := []Answer{{Available: -1, Said: "the connection was closed"}, {Status: 503, Available: -1}, {Status: 202, Order: 17, Available: -1}, {Status: 409, Available: 1}}
+	if !slices.Equal(told, want) {
+		t.Errorf("%+v", told)
+	}
+	load.History = Record(full{})
+	if _, err := load.Run(t.Context()); err == nil {
+		t.Error("the history could not be written, and nobody knows")
+	}
+}
+
 func TestWhatIsNotAnswered(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -149,6 +202,20 @@ func TestAnInterruptEndsTheLoad(t *testing.T) {
 	})
 	if _, err := (Load{Address: address, Show: 7, Quantity: 2, Clients: 2, Duration: time.Hour}).Run(ctx); !errors.Is(err, stopped) {
 		t.Error(err)
+	}
+}
+
+func TestALoadLastsUntilItIsEnough(t *testing.T) {
+	enough := make(chan struct{})
+	address, orders := shop(t, func(n int64, w http.ResponseWriter) {
+		if n == 10 {
+			close(enough)
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 1, Duration: time.Hour, Persist: true, Until: enough}.Run(t.Context())
+	if err != nil || orders.Load() != 10 || a.Statuses[503] != 10 || a.Sent != 1 {
+		t.Errorf("%+v %v", a, err)
 	}
 }
 

@@ -45,7 +45,8 @@ func (c connection) do(t *testing.T, statements ...string) {
 // resting is a broker with nothing in its queues.
 type resting struct{}
 
-func (resting) Queues(context.Context) ([]Queue, error) { return nil, nil }
+func (resting) Queues(context.Context) ([]Queue, error)   { return nil, nil }
+func (resting) Letters(context.Context) ([]Letter, error) { return nil, nil }
 
 // life has one order in each way to end, and one that is new.
 var life = []string{
@@ -61,7 +62,7 @@ var life = []string{
 
 func TestTheRowsOfASoundDatabase(t *testing.T) {
 	db := connection{postgrestest.New(t).Pool}
-	platform := Platform{db, resting{}}
+	platform := Platform{Database: db, Broker: resting{}}
 	r, err := Verify(t.Context(), platform, 0, func(int64, int64, int64) { t.Error("it waits for an empty platform") })
 	if err != nil || !r.Holds {
 		t.Fatalf("an empty database: %+v %v", r, err)
@@ -71,7 +72,9 @@ func TestTheRowsOfASoundDatabase(t *testing.T) {
 	if err != nil || !r.Holds || r.Orders != 4 || r.Payments != 3 {
 		t.Fatalf("%+v %v", r, err)
 	}
-	want := "I2: 3 shows, 3 of 5920 seats held; I3: 1 PENDING, 0 late, outbox 0, queues 0, dead letters 0; orders are arriving; I4: 3 payments, 4 orders; I6: 1 CONFIRMED, 2 CANCELLED, 1 PENDING"
+	want := "I1: 0 orders accepted; I2: 3 shows, 3 of 5920 seats held; I3: 1 PENDING, 0 late, outbox 0, queues 0, dead letters 0; orders are arriving; " +
+		"I4: 3 payments, 4 orders; I5: 3 sent, 0 lost, 0 unexpected, 0 published again by others; I6: 1 CONFIRMED, 2 CANCELLED, 1 PENDING; " +
+		"I7: 0 keys; I8: 0 dead letters; I9: 0 of 0 ended; I10: 0 holds lapsed, 0 seats back; I11: a client history tells of it"
 	var said []string
 	for _, f := range r.Invariants {
 		said = append(said, f.ID+": "+f.Counted)
@@ -85,12 +88,7 @@ func TestTheRowsOfASoundDatabase(t *testing.T) {
 func TestEveryInvariantGoesRed(t *testing.T) {
 	db := postgrestest.New(t)
 	connection{db.Pool}.do(t, life...)
-	for _, c := range []struct {
-		name   string
-		damage []string
-		broken []string
-		row    string
-	}{
+	damaged(t, db, nil, []damage{
 		{"oversold", []string{
 			`ALTER TABLE show_seats DROP CONSTRAINT show_seats_not_oversold`,
 			`INSERT INTO orders (id, user_id, show_id, quantity, status, ended_at) VALUES (9, 'u', 3, 125, 'CONFIRMED', now())`,
@@ -114,7 +112,7 @@ func TestEveryInvariantGoesRed(t *testing.T) {
 		}, []string{"payments"}, "payments with order_id 1: more than one"},
 		{"a message twice", []string{
 			`ALTER TABLE payments DROP CONSTRAINT payments_message_id_key`, `UPDATE payments SET message_id = 'order.created:1'`,
-		}, []string{"payments"}, "payments with message_id order.created:1: more than one"},
+		}, []string{"payments", "events"}, "order 2: paid for by another order's event"},
 		{"stuck", []string{`UPDATE orders SET created_at = now() - interval '1 minute' WHERE id = 4`, `UPDATE inventory_reservations SET created_at = now() - interval '1 minute' WHERE order_id = 4`},
 			[]string{"rest"}, "order 4: PENDING"},
 		{"past its time", []string{`UPDATE orders SET status = 'CANCELLED' WHERE id = 4`, `UPDATE inventory_reservations SET expires_at = now() - interval '1 s' WHERE order_id = 4`,
@@ -131,7 +129,84 @@ func TestEveryInvariantGoesRed(t *testing.T) {
 		{"an order without seats", []string{`DELETE FROM inventory_reservations WHERE order_id = 1`}, []string{"states"}, "order 1: CONFIRMED - SUCCEEDED: no legal combination"},
 		{"other seats", []string{`UPDATE inventory_reservations SET quantity = 1 WHERE order_id = 1`}, []string{"states"}, "order 1: CONFIRMED COMMITTED SUCCEEDED: show, quantity or user differ"},
 		{"another's money", []string{`UPDATE payments SET user_id = 'v' WHERE order_id = 1`}, []string{"states"}, "order 1: CONFIRMED COMMITTED SUCCEEDED: show, quantity or user differ"},
-	} {
+	})
+}
+
+// What the orders' own history tells of, and what a client's does.
+func TestTheirLivesGoRed(t *testing.T) {
+	db := postgrestest.New(t)
+	connection{db.Pool}.do(t, life...)
+	connection{db.Pool}.do(t,
+		`INSERT INTO order_events (order_id, hop, at, pod) VALUES
+			(1, 'accepted', now() - interval '60 s', 'p'), (1, 'payment_succeeded', now() - interval '59 s', 'p'), (1, 'confirmed', now() - interval '58 s', 'p'),
+			(2, 'accepted', now() - interval '60 s', 'p'), (2, 'payment_failed', now() - interval '59 s', 'p'), (2, 'cancelled', now() - interval '58 s', 'p'),
+			(3, 'accepted', now() - interval '60 s', 'p'), (3, 'expired', now() - interval '58 s', 'p'), (3, 'refund_due', now() - interval '57 s', 'p'),
+			(4, 'accepted', now() + interval '1 hour', 'p')`,
+		`INSERT INTO order_keys (key, order_id, request_hash) VALUES ('r1-1', 1, ''), ('r1-2', 2, '')`,
+		`UPDATE orders SET user_id = 'r1-' || id`, `UPDATE payments SET user_id = 'r1-' || order_id`)
+	told := &History{Runs: []string{"r1"}}
+	for i, quantity := range []int64{2, 2, 2, 1} {
+		a := &Asked{Key: fmt.Sprintf("r1-%d", i+1), Show: 1 + int64(i/3), Quantity: quantity, Answers: []Answer{{}, {Status: 202, Order: int64(i + 1)}}}
+		told.Asked = append(told.Asked, a)
+	}
+	r, err := Verify(t.Context(), Platform{Database: connection{db.Pool}, Broker: resting{}, History: told}, 0, func(int64, int64, int64) {})
+	if err != nil || !r.Holds {
+		t.Fatalf("%+v %v", r, err)
+	}
+	var said []string
+	for _, f := range r.Invariants {
+		switch f.ID {
+		case "I1", "I5", "I7", "I9", "I10", "I11":
+			said = append(said, f.ID+": "+f.Counted)
+		}
+	}
+	want := "I1: 4 orders accepted; 4 clients told, 0 in doubt of which 0 are there; I5: 7 sent, 0 lost, 0 unexpected, 0 published again by others; " +
+		"I7: 2 keys kept; 4 asked with, 4 times again; I9: 3 of 4 ended; I10: 1 hold lapsed, 2 seats back; I11: 0 outages of 2s and more, 0 orders accepted"
+	if got := strings.Join(said, "; "); got != want {
+		t.Errorf("it counted %s", got)
+	}
+	damaged(t, db, told, []damage{
+		{"gone", []string{`DELETE FROM orders WHERE id = 4`, `DELETE FROM inventory_reservations WHERE order_id = 4`}, []string{"accepted"}, "order 4: it was accepted, and is not there"},
+		{"gone with its history", []string{`DELETE FROM orders WHERE id = 4`, `DELETE FROM inventory_reservations WHERE order_id = 4`, `DELETE FROM order_events WHERE order_id = 4`},
+			[]string{"accepted"}, "r1-4: order 4 was accepted, and is not there"},
+		{"oversold for a time", []string{`UPDATE shows SET capacity = 5 WHERE id = 1`}, []string{"seats"}, "show 1 (Rock Festival 2025): oversold for a time: 6 of 5 seats"},
+		{"a lost event", []string{`DELETE FROM payments WHERE order_id = 3`}, []string{"events"}, "order 3: its order.created is lost"},
+		{"a lost result", []string{
+			`UPDATE orders SET status = 'PENDING', ended_at = NULL WHERE id = 2`, `UPDATE inventory_reservations SET status = 'RESERVED', expires_at = now() + interval '1 hour' WHERE order_id = 2`,
+			`DELETE FROM order_events WHERE order_id = 2 AND hop = 'cancelled'`,
+		}, []string{"rest", "events"}, "order 2: its payment's result is lost"},
+		{"another's event", []string{`UPDATE payments SET message_id = 'order.created:77' WHERE order_id = 1`}, []string{"events"}, "order 1: paid for by another order's event"},
+		{"a key for nothing", []string{`UPDATE order_keys SET order_id = 99 WHERE order_id = 1`}, []string{"keys"}, "order 99 has a key, and is not there"},
+		{"two keys", []string{`UPDATE order_keys SET order_id = 1`}, []string{"keys"}, "order 1 has several keys"},
+		{"two orders", []string{
+			`INSERT INTO orders (id, user_id, show_id, quantity, status, ended_at) VALUES (9, 'r1-1', 1, 2, 'CANCELLED', now())`,
+			`INSERT INTO inventory_reservations (show_id, order_id, quantity, status) VALUES (1, 9, 2, 'EXPIRED')`,
+		}, []string{"keys"}, "r1-1: orders 1 and 9"},
+		{"accepted again", []string{`INSERT INTO order_events (order_id, hop, pod) VALUES (1, 'accepted', 'p')`}, []string{"ends"}, "order 1: it was accepted 2 times"},
+		{"ended again", []string{`INSERT INTO order_events (order_id, hop, pod) VALUES (1, 'cancelled', 'p')`}, []string{"ends"}, "order 1: it ended 2 times"},
+		{"left its end", []string{
+			`UPDATE orders SET status = 'CANCELLED' WHERE id = 1`, `UPDATE inventory_reservations SET status = 'RELEASED' WHERE order_id = 1`,
+			`UPDATE payments SET status = 'FAILED' WHERE order_id = 1`,
+		}, []string{"ends"}, "order 1: it ended as confirmed, and is CANCELLED"},
+		{"lapsed again", []string{`INSERT INTO order_events (order_id, hop, pod) VALUES (3, 'expired', 'p')`}, []string{"ends", "lapses"}, "order 3: its hold lapsed 2 times"},
+		{"lapsed, and kept", []string{`UPDATE inventory_reservations SET status = 'RELEASED' WHERE order_id = 3`, `UPDATE payments SET status = 'FAILED', refund_due = false WHERE order_id = 3`},
+			[]string{"lapses"}, "order 3: its hold lapsed, and its seats are RELEASED"},
+		{"back twice", []string{`UPDATE inventory_reservations SET status = 'EXPIRED' WHERE order_id = 2`}, []string{"lapses"}, "order 2: it ended as cancelled, and its hold lapsed besides"},
+	})
+}
+
+// damage is what is done to a sound database, the invariants that it breaks, and the first row that the last of them names.
+type damage struct {
+	name       string
+	statements []string
+	broken     []string
+	row        string
+}
+
+// damaged does each damage for itself.
+func damaged(t *testing.T, db postgrestest.Database, told *History, all []damage) {
+	t.Helper()
+	for _, c := range all {
 		t.Run(c.name, func(t *testing.T) {
 			tx, err := db.Pool.Begin(t.Context())
 			if err != nil {
@@ -142,15 +217,19 @@ func TestEveryInvariantGoesRed(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			connection{tx}.do(t, c.damage...)
-			r, err := Verify(t.Context(), Platform{connection{tx}, resting{}}, 0, func(int64, int64, int64) {})
+			connection{tx}.do(t, c.statements...)
+			r, err := Verify(t.Context(), Platform{Database: connection{tx}, Broker: resting{}, History: told}, 0, func(int64, int64, int64) {})
 			if err != nil || !slices.Equal(r.Broken(), c.broken) {
 				t.Fatalf("broken are %q %v", r.Broken(), err)
 			}
+			last := ""
 			for _, f := range r.Invariants {
-				if !f.Holds && (len(f.Rows) == 0 || !strings.HasPrefix(f.Rows[0], c.row)) {
-					t.Errorf("it names %q", f.Rows)
+				if !f.Holds {
+					last = f.Rows[0]
 				}
+			}
+			if !strings.HasPrefix(last, c.row) {
+				t.Errorf("it names %q", last)
 			}
 		})
 	}
@@ -162,7 +241,7 @@ func TestItWaitsForWhatIsOnItsWay(t *testing.T) {
 	db.do(t, life...)
 	db.do(t, `UPDATE inventory_reservations SET created_at = now() - interval '1 minute'`, `UPDATE orders SET created_at = now() - interval '1 minute'`)
 	waits := false
-	r, err := Verify(t.Context(), Platform{db, resting{}}, time.Minute, func(orders, events, messages int64) {
+	r, err := Verify(t.Context(), Platform{Database: db, Broker: resting{}}, time.Minute, func(orders, events, messages int64) {
 		waits = orders == 1 && events == 0 && messages == 0
 		db.do(t, `UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = 4`, `UPDATE inventory_reservations SET status = 'EXPIRED' WHERE order_id = 4`)
 	})
@@ -171,7 +250,7 @@ func TestItWaitsForWhatIsOnItsWay(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	db.do(t, `INSERT INTO outbox (message_id, correlation_id, routing_key, payload) VALUES ('m', '1', 'order.created', '{}')`)
-	_, err = Verify(ctx, Platform{db, resting{}}, time.Minute, func(int64, int64, int64) { cancel(context.Canceled) })
+	_, err = Verify(ctx, Platform{Database: db, Broker: resting{}}, time.Minute, func(int64, int64, int64) { cancel(context.Canceled) })
 	if err == nil {
 		t.Error("it goes on although nobody waits")
 	}
@@ -212,6 +291,53 @@ func TestTheBrokersQueuesAreCountedExactly(t *testing.T) {
 	want := []Queue{{contract.QueueDeadLetters, 0, 0}, {contract.QueuePaymentResults, 0, 0}, {contract.QueueOrderCreated, 2, 1}}
 	if !slices.Equal(queues, want) {
 		t.Errorf("%v", queues)
+	}
+}
+
+// Dead letters are read with what they say, and stay.
+func TestTheDeadLettersAreRead(t *testing.T) {
+	vhost := rabbittest.VHost(t)
+	channel := rabbittest.Channel(t, vhost)
+	topology := contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}
+	if err := topology.Declare(channel); err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 3))
+	for _, p := range []amqp.Publishing{
+		{MessageId: "with ü and \n", Headers: amqp.Table{contract.HeaderReason: "there is no order 7", contract.HeaderTries: int64(1)}, Body: []byte("{}")},
+		{Body: []byte("{")},
+	} {
+		if err := channel.PublishWithContext(t.Context(), topology.DeadLetters, contract.KeyDeadLetter, true, false, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := channel.PublishWithContext(t.Context(), topology.Events, contract.KeyOrderCreated, true, false, amqp.Publishing{MessageId: "rejected"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		<-confirms
+	}
+	d, ok, err := channel.Get(contract.QueueOrderCreated, false)
+	if err != nil || !ok || d.Reject(false) != nil {
+		t.Fatal(ok, err)
+	}
+	u, err := url.Parse(vhost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broker := Rabbitmqctl{Exec: besideTheBroker(t, u.Port()), VHost: strings.TrimPrefix(u.Path, "/")}
+	want := []Letter{{"with ü and \n", "there is no order 7"}, {"", ""}, {"rejected", "rejected"}}
+	for range 2 {
+		letters, err := broker.Letters(t.Context())
+		for len(letters) < 3 && err == nil && t.Context().Err() == nil { // the rejected one is still on its way
+			letters, err = broker.Letters(t.Context())
+		}
+		if err != nil || !slices.Equal(letters, want) {
+			t.Errorf("%q %v", letters, err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package proof
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -103,6 +104,69 @@ func (r Rabbitmqctl) Queues(ctx context.Context) ([]Queue, error) {
 		return nil, fmt.Errorf("ask the broker: %w", err)
 	}
 	return queues, nil
+}
+
+// A quorum queue is read by position, and nothing of it is taken; any other kind is not read. A message without an id or a reason
+// has "" there. %[1]s is the virtual host, %[2]s the queue. Texts come as base64, for they are whatever somebody sent.
+const listLetters = `
+Texts = fun(Properties) ->
+  Headers = case element(4, Properties) of undefined -> []; H -> H end,
+  Header = fun(Name) -> case lists:keyfind(Name, 1, Headers) of {_, _, V} when is_binary(V) -> V; _ -> <<>> end end,
+  Reason = case Header(<<"x-reason">>) of <<>> -> Header(<<"x-first-death-reason">>); R -> R end,
+  Id = case element(10, Properties) of undefined -> <<>>; I -> I end,
+  [base64:encode(Id), base64:encode(Reason)]
+end,
+case rabbit_amqqueue:lookup(rabbit_misc:r(<<"%[1]s">>, queue, <<"%[2]s">>)) of
+  {ok, Q} ->
+    {ok, #{num_ready_messages := Ready}, _} = ra:consistent_query(amqqueue:get_pid(Q), fun(S) -> rabbit_fifo:overview(S) end),
+    lists:foreach(fun(Position) ->
+      case ra:aux_command(amqqueue:get_pid(Q), {peek, Position}) of
+        {ok, {_, Stored}} ->
+          Message = mc:prepare(read, mc:convert(mc_amqpl, Stored)),
+          Content = rabbit_binary_parser:ensure_content_decoded(mc:protocol_state(Message)),
+          io:format("letter ~s ~s~n", Texts(element(3, Content)));
+        _ -> ok
+      end
+    end, lists:seq(1, Ready));
+  {error, not_found} -> ok
+end.`
+
+// Letters implements Broker. What is in a consumer's hands is not read.
+func (r Rabbitmqctl) Letters(ctx context.Context) ([]Letter, error) {
+	out, err := r.Exec(ctx, "rabbitmqctl", "--silent", "eval", fmt.Sprintf(listLetters, r.VHost, contract.QueueDeadLetters))
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters: %w", err)
+	}
+	letters, err := parseLetters(out)
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters: %w", err)
+	}
+	return letters, nil
+}
+
+// parseLetters reads "letter ID REASON" lines, both in base64, and wants the answer's end, "ok", behind them.
+func parseLetters(out []byte) ([]Letter, error) {
+	var letters []Letter
+	complete := false
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimRight(line, "\r\n")
+		complete = complete || line == "ok"
+		rest, ok := strings.CutPrefix(line, "letter ")
+		if !ok {
+			continue
+		}
+		id, reason, _ := strings.Cut(rest, " ")
+		rawID, err1 := base64.StdEncoding.DecodeString(id)
+		rawReason, err2 := base64.StdEncoding.DecodeString(reason)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("%q is no dead letter: %w", line, err)
+		}
+		letters = append(letters, Letter{ID: string(rawID), Reason: string(rawReason)})
+	}
+	if !complete {
+		return nil, fmt.Errorf("it answered %.200q", out)
+	}
+	return letters, nil
 }
 
 // parseQueues reads "queue READY UNACKED NAME" lines, and wants the answer's end, "ok", behind them.
