@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration kill resume e2e bench-loop bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration checker kill resume e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ down: build ## delete the cluster; asks where data would be lost (ARGS=-y does n
 
 check: lint unit ## what is quick: format, vet, staticcheck, tests that need no servers
 
-test: lint unit integration bench-guard kill e2e ## everything, the fast before the slow
+test: lint unit integration bench-guard checker kill e2e ## everything, the fast before the slow
 
 lint: format
 	go vet ./...
@@ -86,7 +86,10 @@ integration: build ## tests on PostgreSQL and RabbitMQ from the product's own im
 	@bin/platformctl servers -- go test -count=1 $(needs-servers)
 
 kill: build ## services and servers are killed under load: nothing may be lost, doubled, oversold or stuck
-	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestKilledUnderLoad ./e2e/kill
+	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run "TestKilled|TestReleases" ./e2e/kill
+
+checker: build ## one protection of the platform after another is taken away: verify must find it
+	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestTheCheckerIsChecked ./e2e/checker
 
 resume: build kubectl curl ## platformctl and the node are killed anywhere: up again converges, with the data
 	go test -tags e2e -count=1 -timeout 60m -v -run TestKilledAnywhereItIsResumed ./e2e/resume

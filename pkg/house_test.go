@@ -24,18 +24,21 @@ var rooms = map[string][]string{
 	"pkg/release":  {"pkg/fault", "pkg/command"},
 	"pkg/platform": {"pkg/plan", "pkg/fault", "pkg/command", "pkg/host", "pkg/image", "pkg/recipe", "pkg/cluster", "pkg/kube", "pkg/release"},
 	"pkg/proof":    {"pkg/contract", "pkg/kube", "pkg/fault"},
+	"pkg/chaos":    {"pkg/contract", "pkg/proof", "pkg/fault"},
 	"pkg/snapshot": {"pkg/kube", "pkg/fault"},
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
 	"pkg/watch":    {"pkg/fault"},
 
-	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
-	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit"},
+	"pkg/outbox":  {"pkg/failpoint"}, // which is nothing at all in what is released
+	"pkg/rabbit":  {"pkg/failpoint"},
+	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
+	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 
-	"cmd/platformctl":     {"pkg/platform", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
+	"cmd/platformctl":     {"pkg/platform", "pkg/chaos", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 
-	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof"}, // benchcore measures by the code of bench, kill judges by that of verify
+	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof", "pkg/chaos"}, // benchcore measures by the code of bench, kill judges by that of verify, checker publishes by that of chaos
 }
 
 // helpers are for tests alone.

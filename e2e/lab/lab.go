@@ -71,10 +71,8 @@ func (l *Lab) begin(ctx context.Context) (err error) {
 		return err
 	}
 	for _, name := range []string{OrderAPI, PaymentService} {
-		c := command.New("go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w", "-o", l.Program(name), "./cmd/"+name)
-		c.Dir, c.Env = l.Project, []string{"CGO_ENABLED=0"}
-		if _, err := l.run.Run(ctx, c); err != nil {
-			return fmt.Errorf("compile %s: %w", name, err)
+		if err := l.Compile(ctx, name); err != nil {
+			return err
 		}
 	}
 	if err := l.createPostgres(ctx); err != nil {
@@ -90,6 +88,17 @@ func (l *Lab) begin(ctx context.Context) (err error) {
 	c.Env = append(l.environ("postgresdb"), "ORDER_API_DB_PASSWORD="+l.password, "PAYMENT_SERVICE_DB_PASSWORD="+l.password)
 	if _, err := l.run.Run(ctx, c); err != nil {
 		return fmt.Errorf("migrate: %w", err)
+	}
+	return nil
+}
+
+// Compile compiles a service as its image has it, but for what more says to go build. It takes effect at the service's next start.
+func (l *Lab) Compile(ctx context.Context, service string, more ...string) error {
+	line := append([]string{"build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w", "-o", l.Program(service)}, more...)
+	c := command.New("go", append(line, "./cmd/"+service)...)
+	c.Dir, c.Env = l.Project, []string{"CGO_ENABLED=0"}
+	if _, err := l.run.Run(ctx, c); err != nil {
+		return fmt.Errorf("compile %s: %w", service, err)
 	}
 	return nil
 }
@@ -197,9 +206,16 @@ func (l *Lab) Kill(ctx context.Context, part string) error {
 	return l.Gone(ctx, part)
 }
 
-// Gone waits until a server has ended.
-func (l *Lab) Gone(ctx context.Context, server string) error {
-	_, err := l.run.Run(ctx, command.New("docker", "wait", l.container(server)))
+// Gone waits until a part has ended, a service by SIGKILL.
+func (l *Lab) Gone(ctx context.Context, part string) error {
+	if p, ok := l.services[part]; ok {
+		if err := p.ended(ctx); err != nil {
+			return fmt.Errorf("%s: %w", part, err)
+		}
+		delete(l.services, part)
+		return nil
+	}
+	_, err := l.run.Run(ctx, command.New("docker", "wait", l.container(part)))
 	return err
 }
 
@@ -212,6 +228,9 @@ func (l *Lab) Exec(server string) proof.Exec {
 
 // Address is where a part listens.
 func (l *Lab) Address(part string) string { return "127.0.0.1:" + l.port(ports[part]) }
+
+// Broker is the broker's URL for its user.
+func (l *Lab) Broker() string { return "amqp://lab:" + l.password + "@" + l.Address(RabbitMQ) + "/" }
 
 // Program is a service's program, compiled as its image has it.
 func (l *Lab) Program(service string) string { return filepath.Join(l.dir, service) }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -49,6 +50,19 @@ func (p *process) kill() error {
 		return p.byItself()
 	}
 	return err
+}
+
+// ended waits until the process has been ended by SIGKILL, whoever sent it.
+func (p *process) ended(ctx context.Context) error {
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGKILL {
+		return p.byItself()
+	}
+	return nil
 }
 
 // byItself is the error of a process that ended and was not told to.
