@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"platformctl/pkg/failpoint"
 	"platformctl/pkg/outbox"
 	"platformctl/pkg/postgres"
 
@@ -330,6 +331,7 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 			unused = append(unused, requests[i].ID)
 		}
 	}
+	failpoint.Hit(failpoint.Committed)
 	in.offer(events)
 	if tries == 1 { // else the first try, its connection lost, may yet come to use them
 		in.ids.giveBack(unused)

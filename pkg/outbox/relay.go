@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"platformctl/pkg/failpoint"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -211,6 +213,7 @@ func (r *Relay) confirm(ctx context.Context, end func(error), sent <-chan onItsW
 				confirmed = append(confirmed, s.event)
 			}
 		}
+		failpoint.Hit(failpoint.Published)
 		if !r.forget(ctx, confirmed) {
 			unconfirmed = append(unconfirmed, confirmed...)
 		}

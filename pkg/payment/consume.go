@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"platformctl/pkg/contract"
+	"platformctl/pkg/failpoint"
 	"platformctl/pkg/outbox"
 	"platformctl/pkg/postgres"
 	"platformctl/pkg/rabbit"
@@ -63,6 +64,7 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				}
 				events, err := c.Store.Insert(ctx, payments, c.Now())
 				if err == nil {
+					failpoint.Hit(failpoint.Committed)
 					c.Offer(events)
 				}
 				return err

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"time"
 
+	"platformctl/pkg/failpoint"
+
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -166,6 +168,7 @@ func (c *Consumer) handle(ctx context.Context, batch []amqp.Delivery, dead *Publ
 	if err != nil {
 		return fmt.Errorf("handle %d messages of %s: %w", len(batch), c.Queue, err)
 	}
+	failpoint.Hit(failpoint.Effect)
 	gone := map[uint64]bool{} // tags that the broker knows no more
 	for _, r := range rejects {
 		if gone[r.Delivery.DeliveryTag], err = c.bury(ctx, r, dead); err != nil {
