@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration checker kill resume e2e bench-loop bench-core bench-guard clean
+.PHONY: help go build kubectl curl install up down check test lint format unit integration chaos checker kill resume e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,10 @@ integration: build ## tests on PostgreSQL and RabbitMQ from the product's own im
 
 kill: build ## services and servers are killed under load: nothing may be lost, doubled, oversold or stuck
 	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run "TestKilled|TestReleases" ./e2e/kill
+
+chaos: build ## a minute of faults on a running platform, of a fixed seed and of a fresh one; ARGS="--cluster NAME"
+	bin/platformctl chaos --seed 7 --duration 1m $(ARGS)
+	bin/platformctl chaos --duration 1m $(ARGS)
 
 checker: build ## one protection of the platform after another is taken away: verify must find it
 	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestTheCheckerIsChecked ./e2e/checker

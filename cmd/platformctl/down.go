@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -53,5 +56,11 @@ func (f downFlags) run(ctx context.Context, e *env) error {
 			return err
 		}
 	}
-	return p.Down(ctx, f.engine, e.ui().Event)
+	if err := p.Down(ctx, f.engine, e.ui().Event); err != nil {
+		return err
+	}
+	if err := os.Remove(p.Faults()); !errors.Is(err, fs.ErrNotExist) { // whatever hurt the cluster is gone with it
+		return err
+	}
+	return nil
 }

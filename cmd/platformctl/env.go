@@ -66,6 +66,10 @@ type thePlatform interface {
 	Database(ctx context.Context) (*platform.Database, error)
 	Alone(ctx context.Context, on func(plan.Event), name, cause string, do func(context.Context, func(plan.Note)) error) error
 	Kube(ctx context.Context) (*kube.Client, error)
+	Node() string
+	Shell(ctx context.Context, script string) ([]byte, error)
+	Engine(ctx context.Context, argv ...string) error
+	Faults() string
 	PortHolder(ctx context.Context, port int) (string, error)
 	Kubeconfig(ctx context.Context) (string, error)
 	LastRun(ctx context.Context) (platform.Run, error)

@@ -104,6 +104,18 @@ func (f *fakePlatform) Kube(context.Context) (*kube.Client, error) {
 	f.called("kube")
 	return nil, f.err
 }
+func (f *fakePlatform) Node() string { return "test-control-plane" }
+func (f *fakePlatform) Shell(_ context.Context, script string) ([]byte, error) {
+	f.called("shell %s", script)
+	return nil, f.err
+}
+func (f *fakePlatform) Engine(_ context.Context, argv ...string) error {
+	f.called("docker %s", strings.Join(argv, " "))
+	return f.err
+}
+func (f *fakePlatform) Faults() string {
+	return platform.FaultsFile(f.settings.State, f.settings.Cluster)
+}
 func (f *fakePlatform) Kubeconfig(context.Context) (string, error)    { return f.path, f.err }
 func (f *fakePlatform) LastRun(context.Context) (platform.Run, error) { return f.last, f.err }
 func (f *fakePlatform) PortHolder(context.Context, int) (string, error) {

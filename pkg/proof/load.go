@@ -167,7 +167,7 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 		if err != nil {
 			c.hangUp()
 			c.failures[reason(err)]++
-			if !wait(ctx, 10*time.Millisecond) { // nobody listens, for now
+			if !wait(ctx, c.pause()) { // nobody listens, for now
 				return
 			}
 			again = c.key != "" && c.persists()
@@ -186,6 +186,14 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 		}
 		again = status == http.StatusServiceUnavailable && c.persists()
 	}
+}
+
+// pause lies behind an order without an answer. Who asks again and again leaves the machine to those who come up.
+func (c *client) pause() time.Duration {
+	if c.key != "" && c.persists() {
+		return 100 * time.Millisecond
+	}
+	return 10 * time.Millisecond
 }
 
 func (c *client) persists() bool { return time.Now().Before(c.persist) && !c.load.over() }
