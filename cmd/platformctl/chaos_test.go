@@ -29,6 +29,15 @@ func TestAPlanIsPrintedAndNothingDone(t *testing.T) {
 	}
 }
 
+// A cluster that the platform refuses is not touched.
+func TestAForeignClusterIsNotHurt(t *testing.T) {
+	f := &fakePlatform{err: fault.Unfit("choose another name", "platformctl did not make the cluster")}
+	r := call(t, f, "chaos", "--seed", "7", "--duration", "10s")
+	if r.code != fault.CodeUnfit || len(f.calls) != 1 || f.calls[0] != "api" || !strings.Contains(r.err, "did not make the cluster") {
+		t.Errorf("%+v %q", r, f.calls)
+	}
+}
+
 // Whatever is typed next heals what a killed chaos left, and says so.
 func TestTheNextCommandHeals(t *testing.T) {
 	state := t.TempDir()

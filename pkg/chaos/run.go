@@ -157,6 +157,9 @@ func (c Chaos) one(ctx context.Context, f Fault, draw *rand.Rand) (seen string, 
 	}
 }
 
+// backOff is how often it is looked for pods that wait to be started: each look costs the node half a second of CPU.
+const backOff = 5 * time.Second
+
 // backedOff deletes the pods that Kubernetes would start only in a while, because they ended so often.
 const backedOff = kubectl + ` get pods -A -o jsonpath='{range .items[*]}{.metadata.namespace} {.metadata.name} {.status.containerStatuses[*].state.waiting.reason}{"\n"}{end}' |
 while read -r namespace name reason; do
@@ -182,7 +185,7 @@ func (c Chaos) recovered(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return errors.Join(context.Cause(ctx), err)
 		}
-		if time.Since(last) > 3*time.Second {
+		if time.Since(last) > backOff {
 			if _, err := c.World.Shell(ctx, backedOff); err != nil && ctx.Err() != nil {
 				return errors.Join(context.Cause(ctx), err) // an API server that does not answer yet is asked again
 			}
