@@ -319,13 +319,22 @@ func printChaos(w io.Writer, r chaos.Result) error {
 	_, err := fmt.Fprintf(w, `
 Seed:     %d; %s in %s
 Orders:   %s; %d never told
-POST p99: %.1f ms of %d before the first fault, %.1f ms of %d between faults
+POST p99: %s, %s
 Slowest:  %s, of fault %d, %s
 
 `, r.Plan.Seed, plural(len(r.Outcomes), "fault"), terminal.Duration(r.Lasted), strings.Join(ends, ", "), r.Doubt,
-		r.Calm.BeforeP99, r.Calm.Before, r.Calm.BetweenP99, r.Calm.Between, terminal.Duration(slowest.Recovered), slowest.N, slowest.Fault)
+		calm(r.Calm.BeforeP99, r.Calm.Before, "before the first fault"), calm(r.Calm.BetweenP99, r.Calm.Between, "between faults"),
+		terminal.Duration(slowest.Recovered), slowest.N, slowest.Fault)
 	if err != nil {
 		return err
 	}
 	return printReport(w, r.Report)
+}
+
+// calm tells of a time without faults. Where each fault begins as soon as the one before is over, there is none between them.
+func calm(p99 float64, orders int, when string) string {
+	if orders == 0 {
+		return "no calm time " + when
+	}
+	return fmt.Sprintf("%.1f ms of %d %s", p99, orders, when)
 }

@@ -92,4 +92,9 @@ I1  accepted   holds    999 orders
 	if diff := cmp.Diff(want, out.String()); diff != "" {
 		t.Error(diff)
 	}
+	r.Calm.Between, r.Calm.BetweenP99 = 0, 0
+	out.Reset()
+	if err := printChaos(&out, r); err != nil || !strings.Contains(out.String(), "POST p99: 5.0 ms of 200 before the first fault, no calm time between faults\n") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
 }
