@@ -260,7 +260,7 @@ func (w World) again(ctx context.Context, f Fault, draw *rand.Rand) (string, err
 func (w World) alarm(ctx context.Context, f Fault) (string, error) {
 	limit := "set_vm_memory_high_watermark 0.00001"
 	if f.Target == "disk" {
-		limit = "set_disk_free_limit 1000TB"
+		limit = "set_disk_free_limit 1000000GB"
 	}
 	if _, err := w.Shell(ctx, rabbit+limit); err != nil {
 		return "", err
