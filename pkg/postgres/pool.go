@@ -3,7 +3,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -15,6 +19,9 @@ const (
 	// statementTimeout bounds a statement at the server too, so that one whose client gave up does not run on.
 	statementTimeout = 10 * time.Second
 	connectionCheck  = time.Second
+	// silence is how long a server may leave what was sent unacknowledged. TCP by itself asks at ever longer intervals, and
+	// notices the end of a cut of twelve seconds another twelve seconds later.
+	silence = 5 * time.Second
 )
 
 // Open makes a pool for a postgres:// URL. It does not connect: a database that is away is met by the first statement.
@@ -27,18 +34,41 @@ func Open(url, application string, size int) (*pgxpool.Pool, error) {
 	config.MaxConns = int32(size)
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.ConnConfig.ConnectTimeout = connectTimeout
+	config.ConnConfig.DialFunc = dialer().DialContext
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = application
 	params["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
 	params["idle_in_transaction_session_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())
 	// A statement that waits for a lock ends soon after its client has gone, rather than taking effect unseen.
 	params["client_connection_check_interval"] = fmt.Sprint(connectionCheck.Milliseconds())
+	params["tcp_user_timeout"] = fmt.Sprint(silence.Milliseconds()) // the server's side of dialer
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("make the database pool: %w", err)
 	}
 	return pool, nil
 }
+
+// dialer makes connections that end when their server is silent: what is sent must be acknowledged in time, and where an answer
+// is waited for, probes must be. A server that is slow, or stopped, is not silent: its kernel acknowledges.
+func dialer() *net.Dialer {
+	return &net.Dialer{
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: silence, Interval: time.Second, Count: 3},
+		Control: func(_, _ string, raw syscall.RawConn) error {
+			if runtime.GOOS != "linux" {
+				return nil // only tests run elsewhere
+			}
+			var failed error
+			err := raw.Control(func(fd uintptr) {
+				failed = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, int(silence.Milliseconds()))
+			})
+			return errors.Join(err, failed)
+		},
+	}
+}
+
+// tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall does not name.
+const tcpUserTimeout = 18
 
 // Metrics are the pool's gauges.
 func Metrics(pool *pgxpool.Pool) []prometheus.Collector {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -126,6 +129,40 @@ func TestRolesGetTheirPasswords(t *testing.T) {
 		if err := own.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// That it helps is what chaos shows, where packets are dropped; here it is that both sides have it.
+func TestAServerThatIsSilentIsGivenUp(t *testing.T) {
+	db := postgrestest.New(t)
+	pool, err := postgres.Open(db.URL, "silence", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	var theirs string
+	if err := pool.QueryRow(t.Context(), "SHOW tcp_user_timeout").Scan(&theirs); err != nil || theirs != "5000" {
+		t.Errorf("the server gives its client %q to acknowledge (%v)", theirs, err)
+	}
+	if runtime.GOOS != "linux" {
+		return
+	}
+	conn, err := pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	raw, err := conn.Conn().PgConn().Conn().(*net.TCPConn).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const userTimeout = 18
+	if e := raw.Control(func(fd uintptr) {
+		if ours, err := syscall.GetsockoptInt(int(fd), syscall.IPPROTO_TCP, userTimeout); err != nil || ours != 5000 {
+			t.Errorf("the client gives the server %d ms to acknowledge (%v)", ours, err)
+		}
+	}); e != nil {
+		t.Error(e)
 	}
 }
 
