@@ -28,6 +28,7 @@ func TestPlatform(t *testing.T) {
 		{"a service is developed", develops},
 		{"a checkout with faults", faultyCheckout},
 		{"refusals that leave everything as it is", refusals},
+		{"chaos", chaosHeals},
 		{"cleanup, an interrupted up, two at once", cleanupAndAgain},
 		{"an up that is cut short", cutShort},
 		{"down", down},

@@ -188,7 +188,7 @@ func refusals(s *scenario) {
 			" --label io.x-k8s.kind.cluster=" + foreign + " --label io.x-k8s.kind.role=control-plane --entrypoint sleep " + image + " infinity").ends(0).stdout)
 		defer func() { s.types("docker rm --force --volumes " + id).ends(0) }()
 		state := "PLATFORMCTL_STATE=" + s.t.TempDir()
-		for _, line := range []string{"up --api-port 18089", "down -y", "cleanup -y"} {
+		for _, line := range []string{"up --api-port 18089", "down -y", "cleanup -y", "chaos --seed 5 --duration 10s"} {
 			s.types(binary+" "+line+" --cluster "+foreign, state).ends(3).says(foreign, "did not make", "Try: ", "--cluster NAME")
 		}
 		if got := strings.TrimSpace(s.types("docker inspect --format '{{.Id}} {{.State.Running}} {{.RestartCount}}' " + foreign + "-control-plane").ends(0).stdout); got != id+" true 0" {

@@ -1,0 +1,84 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const atNode = "docker exec " + node + " "
+
+// dropping is what a partition leaves in the node.
+const dropping = atNode + "nft list table ip platformctl_chaos"
+
+// chaosHeals has faults made and healed, by the one who made them and, after a kill, by whoever comes next.
+func chaosHeals(s *scenario) {
+	s.platform()
+	s.check("a seed is a plan, which can be read before", func(s *scenario) {
+		line := []string{"chaos", "--plan", "--seed", "5", "--duration", "15s", "--faults", "kill,freeze"}
+		first := s.platformctl(line...).ends(0).says("seed 5, 15s, 3 faults", "kill postgresql-backend", "freeze payment-service for 7.6s", "kill payment-service")
+		if again := s.platformctl(line...).ends(0); again.both != first.both {
+			s.t.Errorf("another time it is\n%s", again.both)
+		}
+		s.platformctl("chaos", "--plan", "--seed", "6", "--duration", "15s", "--faults", "kill,freeze").ends(0).never(first.stdout)
+	})
+	s.step("what was planned is made and healed, and no order is lost by it", func(s *scenario) {
+		r := s.platformctl("chaos", "--seed", "5", "--duration", "15s", "--faults", "kill,freeze", "--rate", "50").ends(0)
+		r.says("  1  kill postgresql-backend: gone; recovered in ", "  2  freeze payment-service for 7.6s: stopped; recovered in ", "  3  kill payment-service: gone; recovered in ")
+		r.says("SLOWEST RECOVERY", "Seed:     5; 3 faults in ", " CONFIRMED; 0 never told", "POST p99: ")
+		for _, words := range []string{"kill 2 0", "freeze 1 0", "I1 accepted holds", "I6 states holds", "I11 outages holds"} {
+			if !strings.Contains(spaced(r.stdout), "\n"+words+" ") {
+				s.t.Errorf("there is no row %q", words)
+			}
+		}
+	})
+	history := filepath.Join(s.t.TempDir(), "history.jsonl")
+	s.step("after a kill in a partition its packets are still dropped", func(s *scenario) {
+		p := s.starts(binary, "chaos", "--seed", "5", "--duration", "5s", "--faults", "partition", "--rate", "50", "--history", history)
+		s.until(60*time.Second, func() string {
+			// A packet that the first rule counts is one of a live connection.
+			if r := s.types(dropping); r.code != 0 || strings.Count(r.stdout, "packets 0 ") == strings.Count(r.stdout, "counter") {
+				return "nothing is dropped yet: " + p.said.String()
+			}
+			return ""
+		})
+		if err := syscall.Kill(p.pid, syscall.SIGKILL); err != nil {
+			s.t.Fatal(err)
+		}
+		s.awaits(p, 10*time.Second).says("seed 5, 5s, 1 fault").never("recovered")
+		s.types(dropping).ends(0).says("drop")
+	})
+	s.step("the next command heals that, and says so", func(s *scenario) {
+		s.platformctl("status").says("healing what a killed chaos left: partition apps")
+		if r := s.types(dropping); r.code == 0 {
+			s.t.Error("they are dropped still")
+		}
+		s.platformctl("status", "--wait").ends(0).never("healing")
+	})
+	s.step("what its clients were told is true", func(s *scenario) {
+		if raw, err := os.ReadFile(history); err != nil || strings.Count(string(raw), "\n") < 50 {
+			s.t.Fatalf("there is hardly a history: %d bytes, %v", len(raw), err)
+		}
+		s.until(60*time.Second, func() string {
+			if n := s.counts("SELECT count(*) FROM orders WHERE status = 'PENDING'"); n > 0 {
+				return fmt.Sprintf("%d orders have not ended", n)
+			}
+			return ""
+		})
+		s.platformctl("verify", "--history", history).ends(0).says("accepted")
+	})
+}
+
+// spaced is a table with one blank between its words.
+func spaced(table string) string {
+	var lines []string
+	for line := range strings.Lines(table) {
+		lines = append(lines, strings.Join(strings.Fields(line), " "))
+	}
+	return "\n" + strings.Join(lines, "\n") + "\n"
+}
