@@ -49,15 +49,17 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	registry.MustRegister(relay)
 	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
 	pace := &order.Pace{Store: store, Log: log}
-	registry.MustRegister(pace)
+	depths := &order.Depths{}
+	registry.MustRegister(pace, depths, order.Seats{Store: store})
 	intake := order.NewIntake(store, pace, relay.Offer, registry, log)
 	waiters := &order.Waiters{}
 	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: time.Second}
 
+	settler := &order.Settler{Store: store, Waiters: waiters, Pace: pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}
 	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
 	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
-	consumer := exchanges.Consumer(subscriber, &order.Settler{Store: store, Waiters: waiters, Pace: pace, Log: log}, rabbit.NewConsumerMetrics(registry))
+	consumer := exchanges.Consumer(subscriber, settler, rabbit.NewConsumerMetrics(registry))
 
 	mux := http.NewServeMux()
 	(&order.API{Store: store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
@@ -76,7 +78,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		Parts: []daemon.Part{
 			{Name: "intake", Run: intake.Run},
 			{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
-				exchanges.Relay(ctx, publisher, relay, pace)
+				exchanges.Relay(ctx, publisher, relay, pace, depths)
 				return nil
 			}},
 			{Name: "consumer", Run: consumer.Run},

@@ -1,15 +1,18 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/postgres"
 	"platformctl/pkg/rabbit"
 
+	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -19,6 +22,16 @@ type Settler struct {
 	Waiters *Waiters
 	Pace    *Pace
 	Log     *slog.Logger
+	Ends    prometheus.Histogram // in seconds, from an order's acceptance to its end
+}
+
+// NewEndHistogram registers the histogram of how long orders take to end.
+func NewEndHistogram(registry prometheus.Registerer) prometheus.Histogram {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "order_end_seconds", Help: "From an order's acceptance to its end by its payment's result.", Buckets: latencies(),
+	})
+	registry.MustRegister(h)
+	return h
 }
 
 // result is a payment's result and the message that brought it.
@@ -70,18 +83,22 @@ func (s *Settler) settle(ctx context.Context, results []result) ([]rabbit.Reject
 			paid = append(paid, r.order)
 		}
 	}
-	settled, youngest, err := s.Store.Settle(ctx, orders, paid)
+	settled, err := s.Store.Settle(ctx, orders, paid)
 	if err != nil {
 		return nil, err
 	}
-	if len(settled) > 0 {
-		s.Pace.Settled(len(settled), youngest, time.Now())
-	}
-	s.Waiters.Ended(settled)
+	ended := make([]int32, 0, len(settled))
 	first := make(map[int32]bool, len(settled)) // the order was ended by its first result here, and more may follow
-	for _, id := range settled {
-		first[id] = true
+	for _, o := range settled {
+		s.Ends.Observe(o.Age.Seconds())
+		ended = append(ended, o.ID)
+		first[o.ID] = true
 	}
+	if len(settled) > 0 {
+		youngest := slices.MinFunc(settled, func(a, b Settled) int { return cmp.Compare(a.Age, b.Age) })
+		s.Pace.Settled(len(settled), youngest.Age, time.Now())
+	}
+	s.Waiters.Ended(ended)
 	late := orders[:0:0]
 	paid = paid[:0:0]
 	var later []result

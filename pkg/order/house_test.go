@@ -38,6 +38,7 @@ type service struct {
 	intake          *order.Intake
 	pace            *order.Pace
 	relay           *outbox.Relay
+	depths          *order.Depths
 	settler         *order.Settler
 	sweeper         *order.Sweeper
 	publisher, subs *rabbit.Dialer
@@ -71,7 +72,8 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	s.pace = &order.Pace{Store: s.store, Log: log}
 	s.intake = order.NewIntake(s.store, s.pace, s.relay.Offer, registry, log)
 	waiters := &order.Waiters{}
-	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log}
+	s.depths = &order.Depths{}
+	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
 	mux := http.NewServeMux()
 	(&order.API{Store: s.store, Intake: s.intake, Waiters: waiters, Log: log}).Routes(mux)
@@ -97,7 +99,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 		s.subs = &rabbit.Dialer{URL: s.broker.URL(vhost), Name: "consumer", Log: log}
 		part(exchanges.Consumer(s.subs, s.settler, rabbit.NewConsumerMetrics(registry)).Run)
 		part(func(ctx context.Context) error {
-			exchanges.Relay(ctx, s.publisher, s.relay, s.pace)
+			exchanges.Relay(ctx, s.publisher, s.relay, s.pace, s.depths)
 			return nil
 		})
 	}

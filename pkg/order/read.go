@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // View is an order as GET /orders/{id} shows it. Times are UTC.
@@ -105,3 +106,28 @@ func (s *Store) Shows(ctx context.Context) ([]Show, error) {
 	}
 	return shows, nil
 }
+
+// Seats are the metrics of the shows' seats, read when they are asked for.
+type Seats struct{ Store *Store }
+
+const scrapeTimeout = time.Second
+
+// Describe implements prometheus.Collector.
+func (s Seats) Describe(out chan<- *prometheus.Desc) { out <- seatsDesc }
+
+// Collect implements prometheus.Collector; what the database does not tell in a second is left out.
+func (s Seats) Collect(out chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
+	defer cancel()
+	shows, err := s.Store.Shows(ctx)
+	if err != nil {
+		return
+	}
+	for _, show := range shows {
+		for state, n := range map[string]int32{"free": show.Free, "held": show.Held, "sold": show.Sold} {
+			out <- prometheus.MustNewConstMetric(seatsDesc, prometheus.GaugeValue, float64(n), decimal(show.ShowID), state)
+		}
+	}
+}
+
+var seatsDesc = prometheus.NewDesc("show_seats", "Seats of a show by state: free, held for orders that are pending, sold.", []string{"show", "state"}, nil)

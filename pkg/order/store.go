@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"time"
@@ -154,26 +153,29 @@ WITH settled AS (
 )
 SELECT id, extract(epoch FROM now() - created_at)::float8 FROM settled`
 
-// Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns the ids of those that
-// were still PENDING, and how old the youngest of these is. paid is a part of orders; no id may come twice.
-func (s *Store) Settle(ctx context.Context, orders, paid []int32) (settled []int32, youngest time.Duration, err error) {
+// Settled is an order that Settle ended.
+type Settled struct {
+	ID  int32
+	Age time.Duration
+}
+
+// Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns those that were still
+// PENDING. paid is a part of orders; no id may come twice.
+func (s *Store) Settle(ctx context.Context, orders, paid []int32) ([]Settled, error) {
 	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod)
 	if err != nil {
-		return nil, 0, fmt.Errorf("settle %d orders: %w", len(orders), err)
+		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
+	settled := make([]Settled, 0, len(orders))
 	var id int32
 	var age float64
-	least := math.Inf(1)
 	if _, err := pgx.ForEachRow(rows, []any{&id, &age}, func() error {
-		settled, least = append(settled, id), min(least, age)
+		settled = append(settled, Settled{id, time.Duration(age * float64(time.Second))})
 		return nil
 	}); err != nil {
-		return nil, 0, fmt.Errorf("settle %d orders: %w", len(orders), err)
+		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
-	if len(settled) == 0 {
-		return nil, 0, nil
-	}
-	return settled, time.Duration(least * float64(time.Second)), nil
+	return settled, nil
 }
 
 const lateResults = `

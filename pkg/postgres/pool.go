@@ -70,8 +70,11 @@ func dialer() *net.Dialer {
 // tcpUserTimeout is Linux's TCP_USER_TIMEOUT, which package syscall does not name.
 const tcpUserTimeout = 18
 
-// Metrics are the pool's gauges.
+// Metrics are the pool's gauges, and how often and how long its connections were waited for.
 func Metrics(pool *pgxpool.Pool) []prometheus.Collector {
+	counter := func(name, help string, value func(*pgxpool.Stat) float64) prometheus.Collector {
+		return prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return value(pool.Stat()) })
+	}
 	gauge := func(name, help string, value func(*pgxpool.Stat) int32) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value(pool.Stat())) })
 	}
@@ -79,5 +82,7 @@ func Metrics(pool *pgxpool.Pool) []prometheus.Collector {
 		gauge("postgres_pool_connections", "Connections of the pool, in use and idle.", (*pgxpool.Stat).TotalConns),
 		gauge("postgres_pool_connections_in_use", "Connections of the pool that are in use.", (*pgxpool.Stat).AcquiredConns),
 		gauge("postgres_pool_connections_max", "The most connections that the pool opens.", (*pgxpool.Stat).MaxConns),
+		counter("postgres_pool_waits_total", "How often no connection was free.", func(s *pgxpool.Stat) float64 { return float64(s.EmptyAcquireCount()) }),
+		counter("postgres_pool_wait_seconds_total", "How long was waited for a connection while none was free.", func(s *pgxpool.Stat) float64 { return s.EmptyAcquireWaitTime().Seconds() }),
 	}
 }

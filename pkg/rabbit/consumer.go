@@ -45,7 +45,7 @@ const graceHandle = 5 * time.Second
 
 // ConsumerMetrics count what consumers take and how it ends; their label is the queue.
 type ConsumerMetrics struct {
-	batch                   *prometheus.HistogramVec
+	batch, duration         *prometheus.HistogramVec
 	redelivered, deadLetter *prometheus.CounterVec
 }
 
@@ -55,6 +55,9 @@ func NewConsumerMetrics(registry prometheus.Registerer) *ConsumerMetrics {
 		batch: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "consumer_batch_messages", Help: "Messages in one batch.", Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}, []string{"queue"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "consumer_batch_seconds", Help: "From a batch's first message to its acknowledgement.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}, []string{"queue"}),
 		redelivered: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "consumer_redelivered_total", Help: "Messages that had been delivered before.",
 		}, []string{"queue"}),
@@ -62,7 +65,7 @@ func NewConsumerMetrics(registry prometheus.Registerer) *ConsumerMetrics {
 			Name: "consumer_dead_lettered_total", Help: "Messages that went to the dead letters.",
 		}, []string{"queue"}),
 	}
-	registry.MustRegister(m.batch, m.redelivered, m.deadLetter)
+	registry.MustRegister(m.batch, m.duration, m.redelivered, m.deadLetter)
 	return m
 }
 
@@ -157,7 +160,13 @@ func fill(batch []amqp.Delivery, buffer <-chan amqp.Delivery, limit int) []amqp.
 }
 
 // handle has a batch take effect, buries what cannot, and acknowledges all with one multiple-ack.
-func (c *Consumer) handle(ctx context.Context, batch []amqp.Delivery, dead *Publisher) error {
+func (c *Consumer) handle(ctx context.Context, batch []amqp.Delivery, dead *Publisher) (err error) {
+	began := time.Now()
+	defer func() {
+		if err == nil {
+			c.Metrics.duration.WithLabelValues(c.Queue).Observe(time.Since(began).Seconds())
+		}
+	}()
 	c.Metrics.batch.WithLabelValues(c.Queue).Observe(float64(len(batch)))
 	for _, d := range batch {
 		if d.Redelivered {
