@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 
 	"cmd/platformctl":     {"pkg/platform", "pkg/chaos", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
-	"cmd/order-api":       {"pkg/order", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
+	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 
 	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof", "pkg/chaos"}, // benchcore measures by the code of bench, kill judges by that of verify, checker publishes by that of chaos

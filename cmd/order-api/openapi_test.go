@@ -39,6 +39,9 @@ func describe(t *testing.T, base string) (*described, *openapi3.T) {
 	if err := doc.Validate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	for _, text := range []string{"text/html", "text/css", "text/javascript", "image/svg+xml"} { // of which only the type is described
+		openapi3filter.RegisterBodyDecoder(text, openapi3filter.RegisteredBodyDecoder("text/plain"))
+	}
 	router, err := legacy.NewRouter(doc)
 	if err != nil {
 		t.Fatal(err)
@@ -137,15 +140,30 @@ func TestTheServerIsAsDescribed(t *testing.T) {
 	}
 	d.ask(200, "GET", "/orders/1", "")
 	d.ask(200, "GET", "/orders", "")
-	for _, path := range []string{"/shows", "/health", "/ready", "/live", "/metrics", "/openapi.yaml"} {
+	for _, path := range []string{"/shows", "/health", "/ready", "/live", "/metrics", "/openapi.yaml", "/", "/page/state", "/page/page.css", "/page/page.js", "/page/icon.svg"} {
 		d.ask(200, "GET", path, "")
 	}
+	d.ask(404, "GET", "/page/nothing", "")
+	d.seen["GET /page/stream 200"] = true // it has no end: its frames are parts of the state
+	for range 16 {
+		stream, err := http.Get(p.url + "/page/stream")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Body.Close()
+		if stream.StatusCode != http.StatusOK || stream.Header.Get("Content-Type") != "text/event-stream" {
+			t.Errorf("a stream: %s %s", stream.Status, stream.Header)
+		}
+	}
+	d.ask(503, "GET", "/page/stream", "")
 	proxy.Away()
 	for _, path := range []string{"/shows", "/orders", "/orders/1"} {
 		d.ask(503, "GET", path, "")
 	}
 	d.ask(503, "POST", "/orders", `{"userId":1,"showId":1,"quantity":1}`)
-	d.ask(200, "GET", "/health", "")
+	for _, path := range []string{"/health", "/", "/page/state"} {
+		d.ask(200, "GET", path, "")
+	}
 
 	// Another, whose database was never migrated.
 	d.base = start(t, environ(t, postgrestest.Old(t).URL, rabbittest.VHost(t))).url

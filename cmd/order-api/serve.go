@@ -14,6 +14,7 @@ import (
 	"platformctl/pkg/daemon"
 	"platformctl/pkg/order"
 	"platformctl/pkg/outbox"
+	"platformctl/pkg/page"
 	"platformctl/pkg/postgres"
 	"platformctl/pkg/rabbit"
 )
@@ -51,18 +52,25 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	pace := &order.Pace{Store: store, Log: log}
 	depths := &order.Depths{}
 	registry.MustRegister(pace, depths, order.Seats{Store: store})
-	intake := order.NewIntake(store, pace, relay.Offer, registry, log)
+	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
+	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
+	connected := func() error { return errors.Join(publisher.Err(), subscriber.Err()) }
+	seen := source{store: store, relay: relay, depths: depths, broker: connected}
+	live := page.New(base.PodName, &seen, log)
+
+	intake := order.NewIntake(store, pace, offered(live, relay.Offer), registry, log)
 	waiters := &order.Waiters{}
 	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: time.Second}
 
 	settler := &order.Settler{Store: store, Waiters: waiters, Pace: pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}
-	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
-	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
 	consumer := exchanges.Consumer(subscriber, settler, rabbit.NewConsumerMetrics(registry))
+	consumer.Handle = handled(live, consumer.Handle)
+	seen.figures = func() (order.Figures, error) { return intake.Figures(settler.Ends, sweeper.Expired) }
 
 	mux := http.NewServeMux()
 	(&order.API{Store: store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
+	live.Routes(mux)
 	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", own.Port))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -71,10 +79,13 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		Name: name, Log: log, Listener: listener, Routes: mux, Registry: registry,
 		Checks: map[string]func(context.Context) error{
 			"database": pool.Ping,
-			"broker":   func(context.Context) error { return errors.Join(publisher.Err(), subscriber.Err()) },
+			"broker":   func(context.Context) error { return connected() },
 		},
-		Ready:  migrated(store),
-		OnStop: waiters.Close,
+		Ready: migrated(store),
+		OnStop: func() {
+			waiters.Close()
+			live.Close()
+		},
 		Parts: []daemon.Part{
 			{Name: "intake", Run: intake.Run},
 			{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
@@ -84,6 +95,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 			{Name: "consumer", Run: consumer.Run},
 			{Name: "sweeper", Run: sweeper.Run},
 			{Name: "pace", Run: pace.Run},
+			{Name: "page", Run: live.Run},
 		},
 	})
 }

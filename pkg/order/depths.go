@@ -12,8 +12,12 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// waitFor are the queues whose messages wait for a service.
-var waitFor = []string{contract.QueueOrderCreated, contract.QueuePaymentResults}
+// The queues whose lengths are known.
+const (
+	ToBePaid    = contract.QueueOrderCreated
+	ToBeSettled = contract.QueuePaymentResults
+	DeadLetters = contract.QueueDeadLetters
+)
 
 // Depths are how many messages lie in the queues and among the dead letters, as the broker told last. It is asked each second
 // while it is there. Their zero value knows nothing.
@@ -42,18 +46,15 @@ func (d *Depths) count(ctx context.Context, channel *amqp.Channel, pace *Pace) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
-		waiting, queues := 0, map[string]int{}
-		for _, name := range append([]string{contract.QueueDeadLetters}, waitFor...) {
+		queues := map[string]int{}
+		for _, name := range []string{ToBePaid, ToBeSettled, DeadLetters} {
 			queue, err := channel.QueueDeclarePassive(name, true, false, false, false, nil)
 			if err != nil {
 				return // the session is over, or a queue was deleted: who publishes to it learns that
 			}
 			queues[name] = queue.Messages
 		}
-		for _, name := range waitFor {
-			waiting += queues[name]
-		}
-		pace.Queued(waiting)
+		pace.Queued(queues[ToBePaid] + queues[ToBeSettled])
 		d.set(queues)
 		select {
 		case <-ctx.Done():
