@@ -11,7 +11,7 @@ export GOFLAGS := $(shell go env GOFLAGS 2>/dev/null) -buildvcs=false -trimpath 
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl install up down check test lint format unit integration chaos checker kill resume e2e bench-loop bench-core bench-guard clean
+.PHONY: help go build kubectl curl chromium install up down check test lint format unit integration chaos checker kill page resume e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ down: build ## delete the cluster; asks where data would be lost (ARGS=-y does n
 
 check: lint unit ## what is quick: format, vet, staticcheck, tests that need no servers
 
-test: lint unit integration bench-guard checker kill e2e ## everything, the fast before the slow
+test: lint unit integration bench-guard checker kill page e2e ## everything, the fast before the slow
 
 lint: format
 	go vet ./...
@@ -101,6 +101,15 @@ resume: build kubectl curl ## platformctl and the node are killed anywhere: up a
 # The scenarios type the lines that users rely on as they stand, curl among them.
 curl:
 	@command -v curl >/dev/null || { echo "\$$ apt-get install -y curl" >&2; apt-get update -qq && apt-get install -y -qq --no-install-recommends curl; }
+
+# Where there is no browser, Debian's is installed; elsewhere the test says what is missing.
+chromium:
+	@for p in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$p >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null || exit 0; \
+	echo "\$$ apt-get install -y chromium" >&2; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
+
+page: build chromium ## the page of order-api in Chromium: orders move, an outage shows; screenshots in e2e/page/shots
+	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v ./e2e/page
 
 e2e: build kubectl curl ## scenarios on a real cluster of their own
 	go test -tags e2e -count=1 -timeout 60m -v ./e2e

@@ -7,10 +7,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"regexp"
@@ -147,6 +149,8 @@ const (
 	burst      = "100,000 orders as a burst, 256 clients that obey Retry-After"
 )
 
+const seen = "the same with 64 clients, and somebody who has the page open"
+
 func intake(clients int) string {
 	return fmt.Sprintf("intake, %d clients on one show, broker away", clients)
 }
@@ -187,11 +191,19 @@ func (b *bench) native(ctx context.Context) (*table, error) {
 			if b.short && n != 64 {
 				continue
 			}
-			m, err := b.intake(ctx, n, true)
+			m, err := b.intake(ctx, n, true, false)
 			if err != nil {
 				return nil, err
 			}
 			t.add(intake(n), clients[n], m.against(base))
+			if n != 64 {
+				continue
+			}
+			watched, err := b.intake(ctx, n, true, true)
+			if err != nil {
+				return nil, err
+			}
+			t.add(seen, "≥ 0.95 of the row without", watched.against(m))
 		}
 		m, err := b.pipeline(ctx, proof.Load{Clients: 64, Duration: time.Duration(min(b.long, 15)) * time.Second})
 		if err != nil {
@@ -269,7 +281,7 @@ INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 
 	if _, err := b.lab.Database().Do(ctx, "CHECKPOINT"); err != nil {
 		return err
 	}
-	m, err := b.intake(ctx, 64, false)
+	m, err := b.intake(ctx, 64, false, false)
 	if err != nil {
 		return err
 	}
@@ -341,8 +353,8 @@ func children(said string) (used time.Duration) {
 	return used
 }
 
-// intake measures order-api alone with the database.
-func (b *bench) intake(ctx context.Context, clients int, empty bool) (m measured, err error) {
+// intake measures order-api alone with the database; with watch, while somebody has its page open.
+func (b *bench) intake(ctx context.Context, clients int, empty, watch bool) (m measured, err error) {
 	if empty {
 		if err := b.empty(ctx); err != nil {
 			return m, err
@@ -353,6 +365,13 @@ func (b *bench) intake(ctx context.Context, clients int, empty bool) (m measured
 		return m, err
 	}
 	defer func() { err = errors.Join(err, b.lab.Kill(context.WithoutCancel(ctx), lab.OrderAPI)) }()
+	if watch {
+		leave, err := b.viewer(ctx)
+		if err != nil {
+			return m, err
+		}
+		defer func() { err = errors.Join(err, leave()) }()
+	}
 	from, err := b.meter.Mark()
 	if err != nil {
 		return m, err
@@ -368,6 +387,41 @@ func (b *bench) intake(ctx context.Context, clients int, empty bool) (m measured
 	return measured{perSecond: a.PerSecond(), answers: a, cpu: b.meter.Between(from, to)}, nil
 }
 
+// viewer has the page's stream open until leave is called, which tells when it was given less than a frame a second.
+func (b *bench) viewer(ctx context.Context) (leave func() error, err error) {
+	ctx, end := context.WithCancel(ctx)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.lab.Address(lab.OrderAPI)+"/page/stream", http.NoBody)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		end()
+		return nil, fmt.Errorf("open the page's stream: %w", err)
+	}
+	began, frames, read := time.Now(), 0, make(chan struct{})
+	go func() {
+		defer close(read)
+		lines := bufio.NewScanner(answer.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() { // until the stream is left
+			if strings.HasPrefix(lines.Text(), "data: {") {
+				frames++
+			}
+		}
+	}()
+	return func() error {
+		end()
+		<-read
+		err := answer.Body.Close()
+		if seconds := time.Since(began).Seconds(); float64(frames) < seconds {
+			err = errors.Join(err, fmt.Errorf("the page's stream had %d frames in %.0f s: %s", frames, seconds, answer.Status))
+		}
+		return err
+	}, nil
+}
+
 // intakeFor measures intake for longer than what nobody takes away may grow: events are thrown away now and then. Rows that a
 // snapshot keeps stay in orders, reservations and counters.
 func (b *bench) intakeFor(ctx context.Context, clients int, long time.Duration) (m measured, err error) {
@@ -376,7 +430,7 @@ func (b *bench) intakeFor(ctx context.Context, clients int, long time.Duration) 
 		if _, err := b.lab.Database().Do(ctx, "TRUNCATE outbox"); err != nil {
 			return m, err
 		}
-		if m, err = b.intake(ctx, clients, false); err != nil {
+		if m, err = b.intake(ctx, clients, false, false); err != nil {
 			return m, err
 		}
 		all.answers.Took += m.answers.Took
