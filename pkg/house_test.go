@@ -23,6 +23,7 @@ var rooms = map[string][]string{
 	"pkg/kube":     {"pkg/fault", "pkg/command"},
 	"pkg/release":  {"pkg/fault", "pkg/command"},
 	"pkg/platform": {"pkg/plan", "pkg/fault", "pkg/command", "pkg/host", "pkg/image", "pkg/recipe", "pkg/cluster", "pkg/kube", "pkg/release"},
+	"pkg/inspect":  {"pkg/contract", "pkg/rabbit", "pkg/fault"},
 	"pkg/proof":    {"pkg/contract", "pkg/kube", "pkg/fault"},
 	"pkg/chaos":    {"pkg/contract", "pkg/proof", "pkg/fault"},
 	"pkg/snapshot": {"pkg/kube", "pkg/fault"},
@@ -34,7 +35,7 @@ var rooms = map[string][]string{
 	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 
-	"cmd/platformctl":     {"pkg/platform", "pkg/chaos", "pkg/plan", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
+	"cmd/platformctl":     {"pkg/platform", "pkg/chaos", "pkg/plan", "pkg/inspect", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 

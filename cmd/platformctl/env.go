@@ -39,6 +39,7 @@ type env struct {
 
 	open    func(platform.Settings) (thePlatform, error)
 	data    func(context.Context, thePlatform, func(plan.Note)) (theData, error)
+	broker  func(context.Context, thePlatform) (theBroker, error)
 	screen  atomic.Pointer[terminal.Renderer] // a signal may come while the flags are read
 	mode    terminal.Mode
 	chatter *chatter
@@ -64,6 +65,7 @@ type thePlatform interface {
 	AwaitReady(ctx context.Context, on func(plan.Event)) error
 	API(ctx context.Context) (string, error)
 	Database(ctx context.Context) (*platform.Database, error)
+	Broker(ctx context.Context) (platform.Broker, error)
 	Alone(ctx context.Context, on func(plan.Event), name, cause string, do func(context.Context, func(plan.Note)) error) error
 	Kube(ctx context.Context) (*kube.Client, error)
 	Node() string
@@ -85,6 +87,7 @@ func newEnv(std streams) *env {
 	e.rerun.Store("")
 	e.open = func(s platform.Settings) (thePlatform, error) { return platform.New(s, command.Local{}) }
 	e.data = e.dataOf
+	e.broker = e.brokerOf
 	// Until the flags are read errors are shown as they would be without any.
 	e.screen.Store(terminal.New(std.Err, terminal.Auto, terminal.On(std.Err, std.Getenv)))
 	return e

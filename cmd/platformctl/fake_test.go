@@ -34,6 +34,7 @@ type fakePlatform struct {
 	path      string
 	code      int
 	data      fakeData
+	broker    *fakeBroker
 	whileUp   func(context.Context) error
 	mendNotes []string
 }
@@ -122,6 +123,9 @@ func (f *fakePlatform) PortHolder(context.Context, int) (string, error) {
 	return "nginx (pid 7)", nil
 }
 func (f *fakePlatform) Database(context.Context) (*platform.Database, error) { return nil, f.err }
+func (f *fakePlatform) Broker(context.Context) (platform.Broker, error) {
+	return platform.Broker{}, f.err
+}
 func (f *fakePlatform) Alone(ctx context.Context, _ func(plan.Event), _, _ string, do func(context.Context, func(plan.Note)) error) error {
 	return do(ctx, func(plan.Note) {})
 }
@@ -197,6 +201,7 @@ func callWith(t *testing.T, f *fakePlatform, env map[string]string, signals <-ch
 		f.data.of = f
 		return f.data, nil
 	}
+	e.broker = func(context.Context, thePlatform) (theBroker, error) { return f.broker, f.err }
 	code := e.run(t.Context(), args)
 	return result{code, out.String(), errs.String()}
 }

@@ -29,12 +29,24 @@ const (
 	argTTL              = "x-message-ttl" // payment.events.q alone
 )
 
-// Headers of a dead letter.
+// Exchanges, as they are called where the services are not told otherwise.
 const (
-	HeaderReason = "x-reason"       // why it could not be handled, a sentence
-	HeaderOrigin = "x-origin-queue" // the queue it was taken from
-	HeaderTries  = "x-tries"        // how often it was delivered, this time included (int64)
+	ExchangeEvents      = "events.topic"
+	ExchangeDeadLetters = "dlx.direct"
 )
+
+// Headers of a dead letter. HeaderKey and HeaderRetries stay on a message that is sent back to its queue, the others do not.
+const (
+	HeaderReason  = "x-reason"       // why it could not be handled, a sentence
+	HeaderOrigin  = "x-origin-queue" // the queue it was taken from
+	HeaderKey     = "x-origin-key"   // the routing key it was published on
+	HeaderTries   = "x-tries"        // how often it was delivered, this time included (int64)
+	HeaderDied    = "x-died-at"      // when it was given up (an AMQP timestamp, in whole seconds)
+	HeaderRetries = "x-retries"      // how often it was sent back to its queue (int64)
+)
+
+// HeaderTrace is the header of every event that says which trace it belongs to, as W3C's Trace Context writes it.
+const HeaderTrace = "traceparent"
 
 // Limits of what an order may hold.
 const (

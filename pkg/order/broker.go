@@ -49,6 +49,8 @@ func (b Broker) Consumer(dialer *rabbit.Dialer, settler *Settler, metrics *rabbi
 	return &rabbit.Consumer{
 		Dialer: dialer, Queue: contract.QueuePaymentResults, Declare: b.declare, Prefetch: b.Prefetch, Batch: settleBatch,
 		Handle: settler.Handle, DeadExchange: b.DeadLetters, DeadKey: contract.KeyDeadLetter, Metrics: metrics,
-		HeaderNames: rabbit.Headers{Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Tries: contract.HeaderTries},
+		HeaderNames: rabbit.Headers{
+			Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Key: contract.HeaderKey, Tries: contract.HeaderTries, Died: contract.HeaderDied,
+		},
 	}
 }

@@ -59,6 +59,8 @@ func (b Broker) consumer(dialer *rabbit.Dialer, queue string, handle func(contex
 	return &rabbit.Consumer{
 		Dialer: dialer, Queue: queue, Declare: b.declare, Prefetch: b.Prefetch, Batch: chargeBatch, Handle: handle,
 		DeadExchange: b.DeadLetters, DeadKey: contract.KeyDeadLetter, Metrics: metrics,
-		HeaderNames: rabbit.Headers{Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Tries: contract.HeaderTries},
+		HeaderNames: rabbit.Headers{
+			Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Key: contract.HeaderKey, Tries: contract.HeaderTries, Died: contract.HeaderDied,
+		},
 	}
 }

@@ -13,8 +13,9 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// Headers under which a dead letter tells its story.
-type Headers struct{ Reason, Origin, Tries string }
+// Headers under which a dead letter tells its story. Key is read too: a message that was sent back to its queue, by the queue's
+// name, has in it the routing key that it was published on, and is handled under that.
+type Headers struct{ Reason, Origin, Key, Tries, Died string }
 
 // Reject is a delivery that can never be handled, and why, as a sentence.
 type Reject struct {
@@ -100,6 +101,7 @@ func (c *Consumer) session(ctx context.Context, s Session) error {
 	go func() {
 		defer close(buffer)
 		for d := range deliveries {
+			c.restoreKey(&d)
 			buffer <- d // never blocks: the prefetch bounds what is unacknowledged
 		}
 	}()
@@ -140,6 +142,13 @@ func (c *Consumer) session(ctx context.Context, s Session) error {
 		if err := c.handle(handling, batch, dead); err != nil {
 			return err
 		}
+	}
+}
+
+// restoreKey gives a message that was sent back to its queue the routing key that it had.
+func (c *Consumer) restoreKey(d *amqp.Delivery) {
+	if key, ok := d.Headers[c.HeaderNames.Key].(string); ok && d.Exchange == "" && d.RoutingKey == c.Queue {
+		d.RoutingKey = key
 	}
 }
 
@@ -210,6 +219,7 @@ func (c *Consumer) bury(ctx context.Context, r Reject, dead *Publisher) (rejecte
 	maps.Copy(headers, d.Headers)
 	delete(headers, deliveryCount)
 	headers[c.HeaderNames.Reason], headers[c.HeaderNames.Origin], headers[c.HeaderNames.Tries] = r.Reason, c.Queue, tries
+	headers[c.HeaderNames.Key], headers[c.HeaderNames.Died] = d.RoutingKey, time.Now()
 	c.Dialer.Log.ErrorContext(ctx, "dead letter", "queue", c.Queue, "message", d.MessageId, "key", d.RoutingKey, "tries", tries, "reason", r.Reason)
 	confirmation, err := dead.Publish(ctx, Message{
 		Exchange: c.DeadExchange, Key: c.DeadKey, MessageID: d.MessageId, CorrelationID: d.CorrelationId,

@@ -90,7 +90,7 @@ func publish(t *testing.T, channel *amqp.Channel, from, to int) {
 func consumer(t *testing.T, d *rabbit.Dialer, handle func(context.Context, []amqp.Delivery) ([]rabbit.Reject, error)) *rabbit.Consumer {
 	return &rabbit.Consumer{
 		Dialer: d, Queue: "work", Declare: declare, Prefetch: 100, Batch: 50, Handle: handle, DeadExchange: "dlx", DeadKey: "dead",
-		HeaderNames: rabbit.Headers{Reason: "x-reason", Origin: "x-origin-queue", Tries: "x-tries"},
+		HeaderNames: rabbit.Headers{Reason: "x-reason", Origin: "x-origin-queue", Key: "x-origin-key", Tries: "x-tries", Died: "x-died-at"},
 		Metrics:     rabbit.NewConsumerMetrics(prometheus.NewRegistry()),
 	}
 }

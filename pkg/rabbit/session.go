@@ -63,7 +63,7 @@ func (d *Dialer) Err() error {
 func (d *Dialer) Run(stop context.Context, session func(context.Context, Session) error) {
 	for pause := firstPause; stop.Err() == nil; {
 		began := time.Now()
-		err := d.once(stop, session)
+		err := d.Once(stop, session)
 		if stop.Err() != nil {
 			if err != nil {
 				d.Log.WarnContext(stop, "the broker session did not end well", "connection", d.Name, "error", err.Error())
@@ -88,8 +88,9 @@ func (d *Dialer) Run(stop context.Context, session func(context.Context, Session
 	}
 }
 
-// once is one session.
-func (d *Dialer) once(stop context.Context, session func(context.Context, Session) error) (err error) {
+// Once is one session, for who does something and leaves: it ends when session returns. The context that session gets ends with
+// the connection, and not with stop.
+func (d *Dialer) Once(stop context.Context, session func(context.Context, Session) error) (err error) {
 	conn, err := d.connect(stop)
 	if err != nil {
 		return err

@@ -47,3 +47,23 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 func numeric(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789.,-") == "" || s == "-"
 }
+
+// Facts writes a line for each name and value, the values under one another.
+func Facts(w io.Writer, facts [][2]string) error {
+	width := 0
+	for _, f := range facts {
+		width = max(width, lipgloss.Width(f[0]))
+	}
+	var b strings.Builder
+	for _, f := range facts {
+		b.WriteString(pad(f[0]+":", width+1) + "  " + clean(f[1]) + "\n")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Text writes lines that came from outside, without what could move the cursor.
+func Text(w io.Writer, text string) error {
+	_, err := io.WriteString(w, cleanText(text)+"\n")
+	return err
+}

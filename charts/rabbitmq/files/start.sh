@@ -63,7 +63,7 @@ echo "[$(echo $plugins | tr ' ' ',')]." >"$etc/enabled_plugins"
 # The user and the policy are definitions, which every start loads before it opens a port: a first start that was killed
 # half way is made good by the next, and a changed password reaches a server that has data. The policy is for queues with
 # a dead-letter exchange, which the queue of the dead letters has not: nothing is lost on the way there, and a consumer that crashes over and over again does not send
-# sound messages there after the default of 20 deliveries.
+# sound messages there after the default of 20 deliveries. A dead letter itself stays however often somebody looks at it and puts it back.
 json() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
 (
   umask 077
@@ -73,7 +73,9 @@ json() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
   "users": [{"name": "$(json "$RABBITMQ_USERNAME")", "password": "$(json "$RABBITMQ_PASSWORD")", "tags": ["administrator"]}],
   "permissions": [{"user": "$(json "$RABBITMQ_USERNAME")", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
   "policies": [{"vhost": "/", "name": "dead-letters", "pattern": "^(?!events[.]dlq[.]q\$)", "apply-to": "quorum_queues", "priority": 0,
-    "definition": {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish", "delivery-limit": 1000}}]
+    "definition": {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish", "delivery-limit": 1000}},
+    {"vhost": "/", "name": "dead-letters-stay", "pattern": "^events[.]dlq[.]q\$", "apply-to": "quorum_queues", "priority": 0,
+    "definition": {"delivery-limit": -1}}]
 }
 JSON
 )
