@@ -11,6 +11,7 @@ import (
 
 // theBroker is what the commands want of the platform's broker; an inspect.Broker is it.
 type theBroker interface {
+	Queues(ctx context.Context) ([]inspect.QueueState, error)
 	Letters(ctx context.Context) (letters []inspect.Letter, more int, err error)
 	Retry(ctx context.Context, choice inspect.Choice, dry bool) (fates []inspect.Fate, unknown []string, err error)
 	Drop(ctx context.Context, choice inspect.Choice, dry bool) (dropped []inspect.Letter, unknown []string, err error)

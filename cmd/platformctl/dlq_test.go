@@ -65,7 +65,10 @@ type fakeBroker struct {
 	letters []inspect.Letter
 	fates   []inspect.Fate
 	calls   []string
+	queues  []inspect.QueueState
 }
+
+func (f *fakeBroker) Queues(context.Context) ([]inspect.QueueState, error) { return f.queues, nil }
 
 func (f *fakeBroker) Letters(context.Context) ([]inspect.Letter, int, error) {
 	return f.letters, 0, nil

@@ -15,6 +15,7 @@ import (
 
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
+	"platformctl/pkg/inspect"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
 	"platformctl/pkg/platform"
@@ -40,6 +41,7 @@ type env struct {
 	open    func(platform.Settings) (thePlatform, error)
 	data    func(context.Context, thePlatform, func(plan.Note)) (theData, error)
 	broker  func(context.Context, thePlatform) (theBroker, error)
+	tables  func(context.Context, thePlatform) (inspect.Database, error)
 	screen  atomic.Pointer[terminal.Renderer] // a signal may come while the flags are read
 	mode    terminal.Mode
 	chatter *chatter
@@ -87,7 +89,7 @@ func newEnv(std streams) *env {
 	e.rerun.Store("")
 	e.open = func(s platform.Settings) (thePlatform, error) { return platform.New(s, command.Local{}) }
 	e.data = e.dataOf
-	e.broker = e.brokerOf
+	e.broker, e.tables = e.brokerOf, e.tablesOf
 	// Until the flags are read errors are shown as they would be without any.
 	e.screen.Store(terminal.New(std.Err, terminal.Auto, terminal.On(std.Err, std.Getenv)))
 	return e

@@ -19,6 +19,7 @@ import (
 type orderFlags struct {
 	show, qty, user string
 	wait            time.Duration
+	trace           bool
 	out             output
 }
 
@@ -29,7 +30,8 @@ func newOrder(e *env) *cobra.Command {
 		Short: "Place an order and follow it to its end state",
 		Long: `order places an order, follows it until it is CONFIRMED or CANCELLED, and prints
 it. Both are ends, and both exit 0. One that has not ended in time exits 4, with
-its last state. With the number of an order that was placed it follows that one.`,
+its last state. With the number of an order that was placed it follows that one.
+--follow shows each hop of the order, with its time.`,
 		Example: "  platformctl order --show 1 --qty 2\n  platformctl order --show 3 --qty 1 --user 123 -o json\n  platformctl order 17",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -47,6 +49,7 @@ its last state. With the number of an order that was placed it follows that one.
 	flags.StringVar(&f.qty, "qty", "", "`number` of seats")
 	flags.StringVar(&f.user, "user", "platformctl", "`id` of the user who orders")
 	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the order")
+	flags.BoolVar(&f.trace, "follow", false, "show the hops of its life instead, as trace does")
 	f.out.add(flags)
 	return cmd
 }
@@ -129,6 +132,16 @@ func (f orderFlags) run(ctx context.Context, e *env, args []string) error {
 	last, err := f.follow(ctx, e, newShop(api, e.line), id, request)
 	if last.OrderID == 0 {
 		return err
+	}
+	if f.trace {
+		t, failed := e.traceOf(ctx, p, last.OrderID)
+		switch {
+		case failed != nil:
+			return errors.Join(err, failed)
+		case asJSON:
+			return errors.Join(printJSON(e.Out, t), err)
+		}
+		return errors.Join(printTrace(e.Out, t), err)
 	}
 	// Also an order that was not followed to its end is shown as far as it came.
 	if asJSON {

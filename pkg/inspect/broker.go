@@ -6,10 +6,12 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 
+	"platformctl/pkg/contract"
 	"platformctl/pkg/rabbit"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -39,4 +41,30 @@ func channel(conn *amqp.Connection) (*amqp.Channel, error) {
 		return nil, fmt.Errorf("open a channel: %w", err)
 	}
 	return ch, nil
+}
+
+// Queues are the states of the platform's queues, those that are declared.
+func (b Broker) Queues(ctx context.Context) (states []QueueState, err error) {
+	err = b.session(ctx, func(_ context.Context, conn *amqp.Connection) error {
+		for _, name := range []string{contract.QueueOrderCreated, contract.QueuePaymentResults, contract.QueueDeadLetters} {
+			ch, err := channel(conn) // of its own: one that asks for a queue that is not there is over
+			if err != nil {
+				return err
+			}
+			queue, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+			var refused *amqp.Error
+			switch {
+			case errors.As(err, &refused) && refused.Code == amqp.NotFound:
+				continue
+			case err != nil:
+				return fmt.Errorf("look at %s: %w", name, err)
+			}
+			states = append(states, QueueState{Name: name, Messages: queue.Messages, Consumers: queue.Consumers})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at the queues: %w", err)
+	}
+	return states, nil
 }

@@ -44,12 +44,16 @@ type result struct {
 // Handle settles the orders of a batch. It is a rabbit.Consumer's Handle: it waits for the database by itself.
 func (s *Settler) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.Reject, error) {
 	var rejects []rabbit.Reject
-	results := make([]result, 0, len(batch))
+	results, by := make([]result, 0, len(batch)), Arrival{At: time.Now()}
 	for _, d := range batch {
 		event, err := contract.DecodePaymentResult(d.Body, d.RoutingKey)
 		if err != nil {
 			rejects = append(rejects, rabbit.Reject{Delivery: d, Reason: err.Error()})
 			continue
+		}
+		if tries := rabbit.Tries(d); tries > 1 {
+			by.Again, by.Tries = append(by.Again, event.OrderID), append(by.Tries, int32(tries))
+			s.Log.InfoContext(ctx, "delivered again", "order", event.OrderID, "message", d.MessageId, "trace", contract.TraceOf(d.Headers).ID(), "tries", tries)
 		}
 		results = append(results, result{event.OrderID, event.Type == contract.KeyPaymentSucceeded, d})
 	}
@@ -59,7 +63,7 @@ func (s *Settler) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 	err := postgres.Retry(ctx, failed, func(ctx context.Context) error {
 		return postgres.EachGood(results,
 			func(part []result) error {
-				unknown, err := s.settle(ctx, part)
+				unknown, err := s.settle(ctx, part, by)
 				rejects = append(rejects, unknown...)
 				return err
 			},
@@ -71,7 +75,7 @@ func (s *Settler) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 }
 
 // settle has results take effect, the first of each order before its others, and returns those of orders that never were.
-func (s *Settler) settle(ctx context.Context, results []result) ([]rabbit.Reject, error) {
+func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]rabbit.Reject, error) {
 	var orders, paid []int32
 	seen := make(map[int32]bool, len(results))
 	for _, r := range results {
@@ -83,7 +87,7 @@ func (s *Settler) settle(ctx context.Context, results []result) ([]rabbit.Reject
 			paid = append(paid, r.order)
 		}
 	}
-	settled, err := s.Store.Settle(ctx, orders, paid)
+	settled, err := s.Store.Settle(ctx, orders, paid, by)
 	if err != nil {
 		return nil, err
 	}
@@ -115,7 +119,7 @@ func (s *Settler) settle(ctx context.Context, results []result) ([]rabbit.Reject
 	if len(late) == 0 {
 		return nil, nil
 	}
-	exist, err := s.Store.Late(ctx, late, paid)
+	exist, err := s.Store.Late(ctx, late, paid, by)
 	if err != nil {
 		return nil, err
 	}

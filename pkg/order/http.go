@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"platformctl/pkg/contract"
 	"platformctl/pkg/postgres"
 )
 
@@ -82,6 +83,7 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) {
 		a.invalid(w, r, err)
 		return
 	}
+	request.Came, request.Trace = time.Now(), contract.ParseTrace(r.Header.Get(contract.HeaderTrace)).Next()
 	outcome, err := a.Intake.Submit(r.Context(), request)
 	switch {
 	case err != nil && postgres.IsDataError(err):

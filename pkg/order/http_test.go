@@ -112,7 +112,7 @@ func TestGet(t *testing.T) {
 			t.Errorf("%s\ngot  %s\nwant %s", path, a, want)
 		}
 	}
-	if _, err := s.store.Settle(t.Context(), []int32{id}, []int32{id}); err != nil {
+	if _, err := s.store.Settle(t.Context(), []int32{id}, []int32{id}, order.Arrival{}); err != nil {
 		t.Fatal(err)
 	}
 	s.post(t, `{"userId":123,"showId":1,"quantity":3}`).accepted(t)
@@ -156,7 +156,7 @@ func TestListOrders(t *testing.T) {
 	if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO payments (order_id, user_id, amount, status, message_id) VALUES (7, '1', 50, 'SUCCEEDED', 'm')`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.store.Settle(t.Context(), []int32{7}, []int32{7}); err != nil {
+	if _, err := s.store.Settle(t.Context(), []int32{7}, []int32{7}, order.Arrival{}); err != nil {
 		t.Fatal(err)
 	}
 	if views, next := page("/orders"); len(views) != 50 || views[0].OrderID != 60 || next == nil || *next != "11" {

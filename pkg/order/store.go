@@ -34,7 +34,9 @@ type Request struct {
 	Show      int32
 	Quantity  int32
 	CreatedAt time.Time
-	Key       string // its idempotency key, or ""
+	Key       string         // its idempotency key, or ""
+	Came      time.Time      // when it came in
+	Trace     contract.Trace // that it belongs to
 }
 
 // fingerprint tells requests apart by what they order.
@@ -73,7 +75,7 @@ func (s *Store) ReserveIDs(ctx context.Context, n int) ([]int32, error) {
 
 const acceptOrders = `
 SELECT accepted, order_id, available, event_id, key_reused
-FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`
+FROM accept_orders($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 // Accept decides a batch in the order it came, stores what was accepted and answers for each. repeated says that an earlier
 // call with this very batch may have committed. No key may come twice in a batch.
@@ -82,6 +84,7 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 	ids, users, shows, quantities, payloads := make([]int32, n), make([]string, n), make([]int32, n), make([]int32, n), make([][]byte, n)
 	keys, hashes := []*string{}, [][]byte{} // empty where no order has a key
 	var once []int32                        // the shows, each once
+	came, traces := make([]time.Time, n), make([]string, n)
 	seats := int64(0)
 	for i, r := range batch {
 		if r.Key != "" {
@@ -90,6 +93,7 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 			}
 			keys[i], hashes[i] = &r.Key, r.fingerprint()
 		}
+		came[i], traces[i] = r.Came, string(r.Trace)
 		ids[i], users[i], shows[i], quantities[i] = r.ID, r.User.Text(), r.Show, r.Quantity
 		if seats += int64(r.Quantity); !slices.Contains(once, r.Show) {
 			once = append(once, r.Show)
@@ -99,7 +103,7 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 			Status: string(Pending), ExpiresAt: r.CreatedAt.Add(s.Hold),
 		}.Encode()
 	}
-	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, keys, hashes, once, seats, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated)
+	rows, err := s.DB.Query(ctx, acceptOrders, ids, users, shows, quantities, payloads, keys, hashes, once, seats, s.Hold, s.Relay, outbox.Lease, s.Pod, repeated, came, traces)
 	if err != nil {
 		return nil, fmt.Errorf("accept %d orders: %w", n, err)
 	}
@@ -119,7 +123,7 @@ func (s *Store) Accept(ctx context.Context, batch []Request, repeated bool) ([]O
 		if event != nil {
 			o.Event = outbox.Event{
 				ID: *event, MessageID: messageID(r.ID), CorrelationID: decimal(r.ID), Key: contract.KeyOrderCreated,
-				Payload: payloads[len(outcomes)], CreatedAt: r.CreatedAt,
+				Payload: payloads[len(outcomes)], Trace: string(r.Trace), CreatedAt: r.CreatedAt,
 			}
 		}
 		outcomes = append(outcomes, o)
@@ -139,6 +143,12 @@ func messageID(order int32) string { return contract.KeyOrderCreated + ":" + dec
 
 func decimal(n int32) string { return strconv.Itoa(int(n)) }
 
+// Arrival says how messages came, for the history: when, and which orders' had been delivered before, and how often until then.
+type Arrival struct {
+	At           time.Time
+	Again, Tries []int32 // an order and its number of deliveries, this one included
+}
+
 // Guarded by the state: what is not PENDING any more is not touched. The reservations' rows are locked after the orders',
 // and the seat counters, by trigger, after both. "= ANY" and no join with unnest, whose plan on cold tables is a scan a row.
 const settleOrders = `
@@ -149,7 +159,8 @@ WITH settled AS (
 	UPDATE inventory_reservations SET status = CASE WHEN order_id = ANY($2::int4[]) THEN 'COMMITTED' ELSE 'RELEASED' END
 	WHERE order_id = ANY(ARRAY(SELECT id FROM settled)) AND status = 'RESERVED' -- an order that had ended keeps what it has
 ), history AS (
-	INSERT INTO order_events (order_id, hop, pod) SELECT id, lower(status), $3 FROM settled
+	INSERT INTO order_events (order_id, hop, pod, tries, began)
+	SELECT id, lower(status), $3, coalesce(($6::int4[])[array_position($5::int4[], id)], 1), $4 FROM settled
 )
 SELECT id, extract(epoch FROM now() - created_at)::float8 FROM settled`
 
@@ -161,8 +172,8 @@ type Settled struct {
 
 // Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns those that were still
 // PENDING. paid is a part of orders; no id may come twice.
-func (s *Store) Settle(ctx context.Context, orders, paid []int32) ([]Settled, error) {
-	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod)
+func (s *Store) Settle(ctx context.Context, orders, paid []int32, by Arrival) ([]Settled, error) {
+	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod, by.At, by.Again, by.Tries)
 	if err != nil {
 		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
@@ -186,13 +197,16 @@ WITH refunds AS (
 	RETURNING order_id
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT order_id, 'refund_due', $3 FROM refunds
+), again AS (
+	INSERT INTO order_events (order_id, hop, pod, tries, began)
+	SELECT t.id, 'result_again', $3, t.tries, $4 FROM unnest($5::int4[], $6::int4[]) AS t (id, tries) WHERE t.id = ANY($1::int4[])
 )
 SELECT id FROM orders WHERE id = ANY($1::int4[])`
 
 // Late takes results that came for orders which had ended before, or never were: payments that succeeded for a cancelled
 // order become due to be paid back. It returns the ids of the orders that exist. paid is a part of orders.
-func (s *Store) Late(ctx context.Context, orders, paid []int32) ([]int32, error) {
-	rows, err := s.DB.Query(ctx, lateResults, orders, paid, s.Pod)
+func (s *Store) Late(ctx context.Context, orders, paid []int32, by Arrival) ([]int32, error) {
+	rows, err := s.DB.Query(ctx, lateResults, orders, paid, s.Pod, by.At, by.Again, by.Tries)
 	if err != nil {
 		return nil, fmt.Errorf("look at %d late results: %w", len(orders), err)
 	}

@@ -35,6 +35,7 @@ type Event struct {
 	CorrelationID string
 	Key           string // the routing key
 	Payload       []byte // the exact bytes to send
+	Trace         string // the W3C traceparent to send along; "" is none
 	CreatedAt     time.Time
 }
 

@@ -12,7 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-const deleteRows = `DELETE FROM outbox WHERE id = ANY($1)`
+// The history has what was confirmed: the row itself is gone. Where the correlation id is no order's, it has nothing to tell.
+const deleteRows = `
+WITH gone AS (
+	DELETE FROM outbox WHERE id = ANY($1) RETURNING correlation_id, routing_key, created_at
+)
+INSERT INTO order_events (order_id, hop, pod, began)
+SELECT correlation_id::int4, 'sent ' || routing_key, split_part($2, '/', 1), created_at FROM gone WHERE correlation_id ~ '^[0-9]{1,9}$'`
 
 // forget deletes confirmed events and tells whether it could. While the database is away it tries again; the window then
 // fills and the relay pauses by itself.
@@ -25,7 +31,7 @@ func (r *Relay) forget(ctx context.Context, events []Event) bool {
 		ids[i] = e.ID
 	}
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		_, err := r.DB.Exec(ctx, deleteRows, ids)
+		_, err := r.DB.Exec(ctx, deleteRows, ids, r.Name)
 		if err == nil {
 			break
 		}
@@ -86,7 +92,7 @@ func (r *Relay) sweep(ctx context.Context) {
 // Only rows that are still ours: a lapsed lease may have given them to another relay.
 const recallRows = `
 UPDATE outbox SET lease_until = now() + $3 WHERE id = ANY($1) AND relay = $2
-RETURNING id, message_id, correlation_id, routing_key, payload, created_at`
+RETURNING id, message_id, correlation_id, routing_key, payload, coalesce(traceparent, ''), created_at`
 
 // recall reads some of the rows that did not fit into memory, and tells whether there may be more.
 func (r *Relay) recall(ctx context.Context) (more bool) {
@@ -117,7 +123,7 @@ WITH due AS (
 )
 UPDATE outbox o SET relay = $2, lease_until = now() + $3
 FROM due WHERE o.id = due.id
-RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, o.created_at`
+RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, coalesce(o.traceparent, ''), o.created_at`
 
 func (r *Relay) takeOver(ctx context.Context) ([]Event, error) {
 	return r.events(ctx, takeOverRows, sweepLimit, r.Name, Lease)
@@ -129,7 +135,7 @@ func (r *Relay) events(ctx context.Context, sql string, args ...any) ([]Event, e
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (e Event, err error) {
-		err = row.Scan(&e.ID, &e.MessageID, &e.CorrelationID, &e.Key, &e.Payload, &e.CreatedAt)
+		err = row.Scan(&e.ID, &e.MessageID, &e.CorrelationID, &e.Key, &e.Payload, &e.Trace, &e.CreatedAt)
 		return e, err
 	})
 }

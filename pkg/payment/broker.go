@@ -39,6 +39,7 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 		return relay.Session(ctx, s.Stop, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
 			return publisher.Publish(ctx, rabbit.Message{
 				Exchange: b.Events, Key: e.Key, MessageID: e.MessageID, CorrelationID: e.CorrelationID, Timestamp: e.CreatedAt, Body: e.Payload,
+				Headers: contract.Trace(e.Trace).Headers(),
 			})
 		})
 	})

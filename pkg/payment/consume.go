@@ -32,6 +32,7 @@ type created struct {
 
 // Handle takes the payments of a batch. It is a rabbit.Consumer's Handle: it waits for the database by itself.
 func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.Reject, error) {
+	came := c.Now()
 	var rejects []rabbit.Reject
 	due := make([]created, 0, len(batch))
 	seen := make(map[int32]bool, len(batch))
@@ -46,7 +47,11 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 			rejects = append(rejects, rabbit.Reject{Delivery: d, Reason: err.Error()})
 		case !seen[order.OrderID]: // else it is a duplicate
 			seen[order.OrderID] = true
-			due = append(due, created{Payment{Order: order, Amount: amount}, d})
+			p := Payment{Order: order, Amount: amount, Tries: int32(rabbit.Tries(d)), Trace: contract.TraceOf(d.Headers)}
+			due = append(due, created{p, d})
+			if p.Tries > 1 {
+				c.Log.InfoContext(ctx, "delivered again", "order", order.OrderID, "message", d.MessageId, "trace", p.Trace.ID(), "tries", p.Tries)
+			}
 		}
 	}
 	if err := c.charge(ctx, due); err != nil {
@@ -62,7 +67,7 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				for i, p := range part {
 					payments[i] = p.payment
 				}
-				events, err := c.Store.Insert(ctx, payments, c.Now())
+				events, err := c.Store.Insert(ctx, payments, came, c.Now())
 				if err == nil {
 					failpoint.Hit(failpoint.Committed)
 					c.Offer(events)

@@ -27,6 +27,8 @@ type Payment struct {
 	Order  contract.OrderCreated
 	Amount int32
 	Status Status
+	Tries  int32          // deliveries of the order, this one included
+	Trace  contract.Trace // that the order belongs to
 }
 
 // Amount is the price of an order's seats.

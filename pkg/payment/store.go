@@ -22,33 +22,37 @@ type Store struct {
 // inserted goes into the outbox.
 const insertPayments = `
 WITH batch AS MATERIALIZED (
-	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[])
-	WITH ORDINALITY AS t (order_id, user_id, amount, status, message_id, event_id, routing_key, payload, ord)
+	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $12::text[], $13::int4[])
+	WITH ORDINALITY AS t (order_id, user_id, amount, status, message_id, event_id, routing_key, payload, trace, tries, ord)
 ), paid AS (
 	INSERT INTO payments (order_id, user_id, amount, status, message_id)
 	SELECT order_id, user_id, amount, status, message_id FROM batch ON CONFLICT DO NOTHING RETURNING order_id
 ), events AS (
-	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, relay, lease_until)
-	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, $9, now() + $10::interval
+	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, traceparent, relay, lease_until)
+	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, b.trace, $9, now() + $10::interval
 	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) ORDER BY b.ord RETURNING id, message_id
 ), history AS (
-	INSERT INTO order_events (order_id, hop, pod)
-	SELECT b.order_id, 'payment_' || lower(b.status), $11 FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid)
+	INSERT INTO order_events (order_id, hop, pod, tries, began)
+	SELECT b.order_id, CASE WHEN b.order_id IN (SELECT order_id FROM paid) THEN 'payment_' || lower(b.status) ELSE 'created_again' END,
+		$11, b.tries, $14::timestamptz
+	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) OR b.tries > 1
 )
 SELECT b.ord::int4, e.id FROM events e JOIN batch b ON b.event_id = e.message_id`
 
 // Insert stores payments and their events, except those of orders or messages that have one already, and returns the events
-// to hand to the relay. No order may come twice.
-func (s *Store) Insert(ctx context.Context, payments []Payment, at time.Time) ([]outbox.Event, error) {
+// to hand to the relay. The orders were delivered at came. No order may come twice.
+func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) ([]outbox.Event, error) {
 	n := len(payments)
 	orders, users, amounts, statuses, messages := make([]int32, n), make([]string, n), make([]int32, n), make([]string, n), make([]string, n)
 	ids, keys, payloads := make([]string, n), make([]string, n), make([][]byte, n)
+	traces, tries := make([]string, n), make([]int32, n)
 	for i, p := range payments {
+		traces[i], tries[i] = string(p.Trace.Next()), p.Tries
 		orders[i], users[i], amounts[i], statuses[i], messages[i] = p.Order.OrderID, p.Order.UserID.Text(), p.Amount, string(p.Status), p.Order.MessageID
 		e := p.event(at)
 		ids[i], keys[i], payloads[i] = e.MessageID, e.Type, e.Encode()
 	}
-	rows, err := s.DB.Query(ctx, insertPayments, orders, users, amounts, statuses, messages, ids, keys, payloads, s.Relay, outbox.Lease, s.Pod)
+	rows, err := s.DB.Query(ctx, insertPayments, orders, users, amounts, statuses, messages, ids, keys, payloads, s.Relay, outbox.Lease, s.Pod, traces, tries, came)
 	if err != nil {
 		return nil, fmt.Errorf("store %d payments: %w", n, err)
 	}
@@ -58,7 +62,7 @@ func (s *Store) Insert(ctx context.Context, payments []Payment, at time.Time) ([
 	if _, err := pgx.ForEachRow(rows, []any{&ord, &id}, func() error {
 		i := ord - 1
 		events = append(events, outbox.Event{
-			ID: id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], CreatedAt: at,
+			ID: id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], Trace: traces[i], CreatedAt: at,
 		})
 		return nil
 	}); err != nil {

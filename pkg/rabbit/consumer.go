@@ -211,10 +211,7 @@ func (c *Consumer) handle(ctx context.Context, batch []amqp.Delivery, dead *Publ
 // without a reason.
 func (c *Consumer) bury(ctx context.Context, r Reject, dead *Publisher) (rejected bool, err error) {
 	d := r.Delivery
-	tries := int64(1)
-	if n, ok := d.Headers[deliveryCount].(int64); ok {
-		tries += n
-	}
+	tries := Tries(d)
 	headers := amqp.Table{}
 	maps.Copy(headers, d.Headers)
 	delete(headers, deliveryCount)
@@ -235,6 +232,19 @@ func (c *Consumer) bury(ctx context.Context, r Reject, dead *Publisher) (rejecte
 		c.Metrics.deadLetter.WithLabelValues(c.Queue).Inc()
 	}
 	return rejected, err
+}
+
+// Tries is how often a message was delivered, this time included, as far as its queue counts: one of the classic kind only tells that
+// it was before.
+func Tries(d amqp.Delivery) int64 {
+	tries := int64(1)
+	if n, ok := d.Headers[deliveryCount].(int64); ok {
+		tries += n
+	}
+	if d.Redelivered {
+		tries = max(tries, 2)
+	}
+	return tries
 }
 
 // deliveryCount is the header in which a quorum queue counts earlier deliveries.
