@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/failpoint"},
 
-	"cmd/platformctl":     {"pkg/platform", "pkg/chaos", "pkg/plan", "pkg/inspect", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
+	"cmd/platformctl":     {"pkg/platform", "pkg/contract", "pkg/chaos", "pkg/plan", "pkg/inspect", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 

@@ -11,6 +11,8 @@ import (
 
 // theBroker is what the commands want of the platform's broker; an inspect.Broker is it.
 type theBroker interface {
+	Tap(ctx context.Context, key string, begun func(), lost func(error), see func(inspect.Event) error) error
+	Publish(ctx context.Context, key string, body []byte) (messageID string, err error)
 	Queues(ctx context.Context) ([]inspect.QueueState, error)
 	Letters(ctx context.Context) (letters []inspect.Letter, more int, err error)
 	Retry(ctx context.Context, choice inspect.Choice, dry bool) (fates []inspect.Fate, unknown []string, err error)

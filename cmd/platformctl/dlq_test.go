@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"platformctl/pkg/contract"
 	"platformctl/pkg/inspect"
 )
 
@@ -66,9 +67,29 @@ type fakeBroker struct {
 	fates   []inspect.Fate
 	calls   []string
 	queues  []inspect.QueueState
+	events  []inspect.Event
 }
 
 func (f *fakeBroker) Queues(context.Context) ([]inspect.QueueState, error) { return f.queues, nil }
+
+func (f *fakeBroker) Tap(ctx context.Context, key string, begun func(), _ func(error), see func(inspect.Event) error) error {
+	begun()
+	for _, e := range f.events {
+		if inspect.Match(key, e.Key) {
+			if err := see(e); err != nil {
+				return err
+			}
+		}
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func (f *fakeBroker) Publish(_ context.Context, key string, body []byte) (string, error) {
+	f.calls = append(f.calls, "publish "+key)
+	id, _, err := contract.Check(key, body)
+	return id, err
+}
 
 func (f *fakeBroker) Letters(context.Context) ([]inspect.Letter, int, error) {
 	return f.letters, 0, nil

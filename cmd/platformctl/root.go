@@ -60,7 +60,7 @@ can offer. It says what it does and what it waits for.`,
 	root.AddGroup(&cobra.Group{ID: run, Title: "The platform:"}, &cobra.Group{ID: use, Title: "At work:"}, &cobra.Group{ID: other, Title: "Besides:"})
 	for group, commands := range map[string][]*cobra.Command{
 		run:   {newUp(e), newStop(e), newStart(e), newStatus(e), newCleanup(e), newDown(e), newDoctor(e)},
-		use:   {newOrder(e), newShows(e), newDeploy(e), newDev(e), newLogs(e), newPsql(e), newForward(e), newTrace(e), newDlq(e), newVerify(e), newBench(e), newChaos(e), newSnapshot(e), newTimings(e), newKubeconfig(e)},
+		use:   {newOrder(e), newShows(e), newDeploy(e), newDev(e), newLogs(e), newPsql(e), newForward(e), newTrace(e), newEvents(e), newDlq(e), newVerify(e), newBench(e), newChaos(e), newSnapshot(e), newTimings(e), newKubeconfig(e)},
 		other: {newImages(e), newVersion(e), newServers(e)},
 	} {
 		for _, c := range commands {

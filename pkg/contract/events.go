@@ -270,3 +270,35 @@ func stamp(b []byte, at time.Time) []byte {
 	b = at.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 	return append(b, '"')
 }
+
+// Keys are the routing keys of the platform's events.
+func Keys() []string { return []string{KeyOrderCreated, KeyPaymentSucceeded, KeyPaymentFailed} }
+
+// Check says what is wrong with a body that is to be published on a key, as a sentence, and else the message id and the order that
+// it names. Consumers take more than that: what older services left out, and a type that is not the key's.
+func Check(key string, body []byte) (messageID string, order int32, err error) {
+	var kind string
+	switch key {
+	case KeyOrderCreated:
+		var e OrderCreated
+		if e, err = DecodeOrderCreated(body); err == nil {
+			messageID, order, kind = e.MessageID, e.OrderID, KeyOrderCreated
+		}
+	case KeyPaymentSucceeded, KeyPaymentFailed:
+		var e PaymentResult
+		if e, err = DecodePaymentResult(body, key); err == nil {
+			messageID, order, kind = e.MessageID, e.OrderID, e.Type
+		}
+	default:
+		return "", 0, fmt.Errorf("no event has the key %.40q", key)
+	}
+	switch {
+	case err != nil:
+		return "", 0, err
+	case kind != key:
+		return "", 0, fmt.Errorf("type %s does not go on the key %s", kind, key)
+	case messageID == "":
+		return "", 0, errors.New("messageId is missing")
+	}
+	return messageID, order, nil
+}
