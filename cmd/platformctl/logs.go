@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +20,7 @@ type logsFlags struct {
 	follow, previous, timestamps bool
 	tail                         int64
 	since                        time.Duration
+	order                        string
 }
 
 func newLogs(e *env) *cobra.Command {
@@ -27,6 +30,10 @@ func newLogs(e *env) *cobra.Command {
 		Short: "What services say: order, payment, rabbitmq, postgres",
 		Long: `logs prints what services say, in the order of time: those that
 are named, or all. The log of a crashed pod's last life comes by itself.
+
+Our services write a JSON line an event, with the ids of order, message and
+trace. --order shows one order's lines, by time, from all their pods. They write
+what is out of the ordinary; with LOG_LEVEL=debug each hop of each order.
 
 Services: ` + strings.Join(serviceNames(), ", ") + `; the long names work too.`,
 		Example: "  platformctl logs payment\n  platformctl logs order payment -f --tail 20",
@@ -41,6 +48,7 @@ Services: ` + strings.Join(serviceNames(), ", ") + `; the long names work too.`,
 	flags.DurationVar(&f.since, "since", 0, "nothing older, such as 10m")
 	flags.Lookup("since").DefValue = "0" // shown by the help as no default
 	flags.BoolVarP(&f.previous, "previous", "p", false, "only the life before the current one")
+	flags.StringVar(&f.order, "order", "", "only what is about the order of that `number`")
 	flags.BoolVar(&f.timestamps, "timestamps", false, "show each line's time")
 	return cmd
 }
@@ -78,6 +86,16 @@ func (f logsFlags) request(args []string) (kube.LogRequest, error) {
 	case f.follow && f.previous:
 		return request, fault.Usage("one of -f and --previous", "a life that is over cannot be followed: -f and --previous exclude each other")
 	}
+	if f.order != "" {
+		order, err := count("--order", f.order, "platformctl logs --order 17")
+		if err != nil {
+			return request, err
+		}
+		request.Keep, request.Pods = aboutOrder(order), true
+		if len(args) == 0 {
+			args = []string{"order", "payment"} // the servers know no orders
+		}
+	}
 	if len(args) == 0 {
 		args = serviceNames()
 	}
@@ -92,6 +110,26 @@ func (f logsFlags) request(args []string) (kube.LogRequest, error) {
 		}
 	}
 	return request, nil
+}
+
+// aboutOrder tells of a line of our services whether it is about an order: by the order's own number, as one of several, or by what
+// its messages carry.
+func aboutOrder(order int64) func(string) bool {
+	number := strconv.FormatInt(order, 10)
+	return func(line string) bool {
+		if !strings.Contains(line, number) {
+			return false // most lines, without a look at their JSON
+		}
+		var about struct {
+			Order       json.Number   `json:"order"`
+			Orders      []json.Number `json:"orders"`
+			Correlation string        `json:"correlation"`
+		}
+		if err := json.Unmarshal([]byte(line), &about); err != nil {
+			return false
+		}
+		return about.Order.String() == number || about.Correlation == number || slices.Contains(about.Orders, json.Number(number))
+	}
 }
 
 func (f logsFlags) run(ctx context.Context, e *env, args []string) error {

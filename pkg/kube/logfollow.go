@@ -21,7 +21,8 @@ const settle = 100 * time.Millisecond
 type printer struct {
 	out        io.Writer
 	timestamps bool
-	always     bool // label each line with its pod, also where there is only one
+	keep       func(string) bool // nil keeps all
+	always     bool              // label each line with its pod, also where there is only one
 
 	mu    sync.Mutex
 	pods  map[string]bool      // all pods that were seen: where there is more than one, each line tells its own
@@ -56,6 +57,9 @@ func (p *printer) print(l line) error {
 	defer p.mu.Unlock()
 	if l.at.After(p.last[l.key]) {
 		p.last[l.key] = l.at
+	}
+	if p.keep != nil && !p.keep(l.text) {
+		return nil
 	}
 	return l.write(p.out, p.label(l.key), p.timestamps)
 }

@@ -21,6 +21,8 @@ type LogRequest struct {
 	Previous   bool          // only the life before the current one of each container
 	Timestamps bool          // show each line's time
 	Pods       bool          // show each line's pod also where there is only one
+
+	Keep func(line string) bool // which lines to show; nil is all
 }
 
 // logKey names one container, whichever life it is in.
@@ -50,7 +52,7 @@ func (c *Client) Logs(ctx context.Context, req LogRequest, out io.Writer, note f
 		}
 		pods = append(pods, of...)
 	}
-	p := &printer{out: out, timestamps: req.Timestamps, always: req.Pods, pods: map[string]bool{}, mains: map[logKey]bool{}, last: map[logKey]time.Time{}}
+	p := &printer{out: out, keep: req.Keep, timestamps: req.Timestamps, always: req.Pods, pods: map[string]bool{}, mains: map[logKey]bool{}, last: map[logKey]time.Time{}}
 	var lives []life
 	for i := range pods {
 		p.know(&pods[i])

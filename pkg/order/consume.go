@@ -109,6 +109,9 @@ func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]r
 	for _, r := range results {
 		if first[r.order] {
 			first[r.order] = false
+			if s.Log.Enabled(ctx, slog.LevelDebug) {
+				s.Log.DebugContext(ctx, "order ended", "order", r.order, "message", r.delivery.MessageId, "trace", contract.TraceOf(r.delivery.Headers).ID(), "paid", r.paid)
+			}
 			continue
 		}
 		later = append(later, r)

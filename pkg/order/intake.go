@@ -332,6 +332,9 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 		switch {
 		case o.Accepted && o.Event.ID != 0:
 			events = append(events, o.Event)
+			if in.log.Enabled(ctx, slog.LevelDebug) {
+				in.log.DebugContext(ctx, "order accepted", "order", o.ID, "message", o.Event.MessageID, "trace", requests[i].Trace.ID(), "tries", tries)
+			}
 		case o.ID != requests[i].ID || !o.Accepted: // its key's order, or none
 			unused = append(unused, requests[i].ID)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"platformctl/pkg/contract"
@@ -71,6 +72,7 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				if err == nil {
 					failpoint.Hit(failpoint.Committed)
 					c.Offer(events)
+					c.tell(ctx, events)
 				}
 				return err
 			},
@@ -84,6 +86,20 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 			})
 	})
 	return rejects, err
+}
+
+// tell writes a line a payment where somebody wants to see each.
+func (c *Cashier) tell(ctx context.Context, events []outbox.Event) {
+	if !c.Log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, e := range events {
+		order, err := strconv.Atoi(e.CorrelationID)
+		if err != nil {
+			continue // it always is the order's number
+		}
+		c.Log.DebugContext(ctx, "payment taken", "order", order, "message", e.MessageID, "trace", contract.Trace(e.Trace).ID(), "key", e.Key)
+	}
 }
 
 // charge decides the payments. An order whose hold is over is declined and not charged: its seats may be gone.

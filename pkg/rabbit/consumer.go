@@ -217,7 +217,7 @@ func (c *Consumer) bury(ctx context.Context, r Reject, dead *Publisher) (rejecte
 	delete(headers, deliveryCount)
 	headers[c.HeaderNames.Reason], headers[c.HeaderNames.Origin], headers[c.HeaderNames.Tries] = r.Reason, c.Queue, tries
 	headers[c.HeaderNames.Key], headers[c.HeaderNames.Died] = d.RoutingKey, time.Now()
-	c.Dialer.Log.ErrorContext(ctx, "dead letter", "queue", c.Queue, "message", d.MessageId, "key", d.RoutingKey, "tries", tries, "reason", r.Reason)
+	c.Dialer.Log.ErrorContext(ctx, "dead letter", "queue", c.Queue, "message", d.MessageId, "key", d.RoutingKey, "correlation", d.CorrelationId, "trace", d.Headers["traceparent"], "tries", tries, "reason", r.Reason)
 	confirmation, err := dead.Publish(ctx, Message{
 		Exchange: c.DeadExchange, Key: c.DeadKey, MessageID: d.MessageId, CorrelationID: d.CorrelationId,
 		Timestamp: d.Timestamp, Headers: headers, Body: d.Body,
