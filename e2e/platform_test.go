@@ -16,6 +16,7 @@ func TestPlatform(t *testing.T) {
 		{"the commands that existing users rely on", contracts},
 		{"pods that are restricted", restricted},
 		{"the tool's own commands", tools},
+		{"what one sees of orders and events", looking},
 		{"wrong orders", wrongOrders},
 		{"a show is never oversold", neverOversold},
 		{"snapshots", snapshots},
