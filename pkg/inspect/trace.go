@@ -180,7 +180,10 @@ func waits(l Life, queues []QueueState, letters []Letter) string {
 	}
 	what := fmt.Sprintf("for %s to take %s from %s", service, event, queue)
 	for _, q := range queues {
-		if q.Name == queue {
+		switch {
+		case q.Name == queue && q.Messages == 0 && q.Consumers > 0:
+			what = fmt.Sprintf("for %s to be done with %s, which it has in hand", service, event)
+		case q.Name == queue:
 			what += fmt.Sprintf(" (%d waiting there, %d consumers)", q.Messages, q.Consumers)
 		}
 	}
