@@ -30,6 +30,7 @@ func TestPlatform(t *testing.T) {
 		{"a checkout with faults", faultyCheckout},
 		{"refusals that leave everything as it is", refusals},
 		{"chaos", chaosHeals},
+		{"secrets are kept", secretsAreKept},
 		{"cleanup, an interrupted up, two at once", cleanupAndAgain},
 		{"an up that is cut short", cutShort},
 		{"down", down},
