@@ -96,11 +96,11 @@ func mutations() []mutation {
 	}
 }
 
-// rewrite is a statement that changes the text of the function that takes orders.
+// rewrite is a statement that changes the text of the function that takes orders, the latest of its versions.
 func rewrite(from, to string) string {
 	return fmt.Sprintf(`DO $do$
 DECLARE
-	old text := pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname = 'accept_orders' AND pronargs = 14));
+	old text := pg_get_functiondef((SELECT oid FROM pg_proc WHERE proname = 'accept_orders' ORDER BY pronargs DESC LIMIT 1));
 	new text := replace(old, $from$%s$from$, $to$%s$to$);
 BEGIN
 	IF old = new THEN RAISE EXCEPTION 'accept_orders has no such text'; END IF;
