@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -47,19 +48,26 @@ func looking(s *scenario) {
 		}
 		s.platformctl("events", "publish", "order.created", file).ends(2).says("nothing was published")
 		s.platformctl("events", "publish", "payment.failed", file).ends(0)
-		dead := func() {
+		dead := func(retries int) {
 			s.until(20*time.Second, func() string {
-				if said := s.platformctl("dlq").ends(0).stdout; !strings.Contains(said, "there is no order 1999999999") {
-					return "the dead letters are " + said
+				var letters []struct {
+					Order, Retries int
+					Reason         string
 				}
-				return ""
+				s.platformctl("dlq", "-o", "json").ends(0).decodes(&letters)
+				for _, l := range letters {
+					if l.Order == 1999999999 && l.Retries == retries && l.Reason == "there is no order 1999999999" {
+						return ""
+					}
+				}
+				return fmt.Sprintf("the dead letters are %+v", letters)
 			})
 		}
-		for range 3 {
-			dead()
+		for retries := range 3 {
+			dead(retries)
 			s.platformctl("dlq", "retry", "--order", "1999999999").ends(0).says("sent back to order.payment-results.q")
 		}
-		dead()
+		dead(3)
 		s.platformctl("dlq", "retry", "--order", "1999999999").ends(1).says("died again after each of 3 retries")
 		s.platformctl("dlq", "drop", "--order", "1999999999", "-y").ends(0)
 		s.platformctl("logs", "order", "--order", "1999999999").ends(0).says("dead letter")
