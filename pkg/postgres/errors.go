@@ -34,7 +34,7 @@ func IsDuplicate(err error, tables ...string) bool {
 
 const (
 	firstPause = 20 * time.Millisecond
-	lastPause  = time.Second
+	lastPause  = 250 * time.Millisecond
 )
 
 // Retry calls do until it succeeds, fails by its data, or ctx ends, with growing pauses between the calls. failed, which may

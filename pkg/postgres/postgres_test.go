@@ -68,7 +68,7 @@ func TestRetryEndsBySuccessDataOrContext(t *testing.T) {
 		defer cancel()
 		calls := 0
 		err := postgres.Retry(ctx, nil, func(context.Context) error { calls++; return away })
-		if !errors.Is(err, away) || calls < 40 || calls > 200 {
+		if !errors.Is(err, away) || calls < 150 || calls > 600 {
 			t.Errorf("for a minute: %v after %d calls", err, calls)
 		}
 	})

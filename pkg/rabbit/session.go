@@ -20,7 +20,7 @@ const (
 	dialTimeout = 5 * time.Second
 	heartbeat   = 10 * time.Second
 	firstPause  = 50 * time.Millisecond
-	lastPause   = 2 * time.Second
+	lastPause   = 500 * time.Millisecond
 	steady      = time.Second // a session that lasted so long has not failed by what it does
 )
 
@@ -61,6 +61,7 @@ func (d *Dialer) Err() error {
 // Run calls session with one fresh connection after another, until stop ends and the session in hand has returned. The
 // context that session gets ends when its connection does, not with stop.
 func (d *Dialer) Run(stop context.Context, session func(context.Context, Session) error) {
+	said := "" // an outage is not told of at each try
 	for pause := firstPause; stop.Err() == nil; {
 		began := time.Now()
 		err := d.Once(stop, session)
@@ -75,9 +76,12 @@ func (d *Dialer) Run(stop context.Context, session func(context.Context, Session
 		}
 		d.state.Store(&err)
 		if time.Since(began) > steady {
-			pause = firstPause
+			pause, said = firstPause, ""
 		}
-		d.Log.WarnContext(stop, "no broker session, dialing again", "connection", d.Name, "error", err.Error(), "pause", pause.String())
+		if said != err.Error() {
+			said = err.Error()
+			d.Log.WarnContext(stop, "no broker session, dialing again", "connection", d.Name, "error", said)
+		}
 		timer := time.NewTimer(pause/2 + rand.N(pause))
 		select {
 		case <-stop.Done():
