@@ -9,8 +9,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// manifests are the storage provisioner and CoreDNS, as kind applies them to a new cluster.
+// manifests are grants that kubeadm leaves out, the storage provisioner and CoreDNS, as kind applies them to a new cluster.
 func (n *node) manifests(ctx context.Context, tools string) ([]byte, error) {
+	access, err := file("access.yaml", nil)
+	if err != nil {
+		return nil, err
+	}
 	storage, err := file("storage.yaml", map[string]string{"Image": n.storageImage()})
 	if err != nil {
 		return nil, err
@@ -23,11 +27,12 @@ func (n *node) manifests(ctx context.Context, tools string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read CoreDNS' manifest: %w", err)
 	}
-	return bytes.Join([][]byte{storage, dns}, []byte("\n---\n")), nil
+	return bytes.Join([][]byte{access, storage, dns}, []byte("\n---\n")), nil
 }
 
-// forOneNode makes CoreDNS one pod that is ready as soon as it is: a second one on the same node serves nobody, and ten
-// seconds between two looks at its readiness would be spent waiting.
+// forOneNode makes CoreDNS one pod that is ready as soon as it is: a second one on the same node serves nobody, and ten seconds
+// between two looks at its readiness would be spent waiting. It asks the API server by the node's name: by its Service, while
+// kube-proxy is still starting, the API server would seem away for seconds, and all who ask for names would wait.
 func forOneNode(manifest []byte) ([]byte, error) {
 	var documents [][]byte
 	deployments := 0
@@ -79,6 +84,10 @@ func oneReadyPod(deployment map[string]any) error {
 		return errors.New("the container has no readiness probe")
 	}
 	probe["periodSeconds"] = 1
+	container["env"] = []any{
+		map[string]any{"name": "KUBERNETES_SERVICE_HOST", "valueFrom": map[string]any{"fieldRef": map[string]any{"fieldPath": "spec.nodeName"}}},
+		map[string]any{"name": "KUBERNETES_SERVICE_PORT", "value": "6443"},
+	}
 	deployment["spec"].(map[string]any)["replicas"] = 1
 	return nil
 }

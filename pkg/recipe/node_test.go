@@ -158,7 +158,7 @@ metadata: {name: kube-dns, resourceVersion: "0"}
 func TestDNSIsForOneNode(t *testing.T) {
 	got, err := forOneNode([]byte(dnsManifest))
 	must(t, err)
-	for _, line := range []string{"replicas: 1\n", "periodSeconds: 1\n", "path: /ready\n", "---\n", "name: kube-dns\n"} {
+	for _, line := range []string{"replicas: 1\n", "periodSeconds: 1\n", "path: /ready\n", "name: KUBERNETES_SERVICE_HOST\n", "fieldPath: spec.nodeName\n", "---\n", "name: kube-dns\n"} {
 		if !strings.Contains(string(got), line) {
 			t.Errorf("there is no %q in\n%s", line, got)
 		}
@@ -177,7 +177,7 @@ func TestOurFilesAreFilledIn(t *testing.T) {
 	for name, values := range map[string]map[string]string{
 		"containerd.toml": {"Pause": "pause-image"}, "storage.yaml": {"Image": "storage-image"},
 		"import.toml":  {"Root": "root-folder", "State": "state-folder", "Address": "socket-address"},
-		"cni.conflist": nil, "journald.conf": nil, "kubelet.conf": nil,
+		"access.yaml": nil, "cni.conflist": nil, "journald.conf": nil, "kubelet.conf": nil,
 	} {
 		text, err := file(name, values)
 		must(t, err)
