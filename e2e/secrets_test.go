@@ -78,8 +78,8 @@ func (s *scenario) passwords() passwords {
 			found[name], different[string(value)] = string(value), true
 		}
 	}
-	// The database's owner and superuser, the two services, the broker and its cookie.
-	if len(different) < 6 {
+	// The database's owner and superuser, the broker's administrator and cookie, and of each service the role and the user.
+	if len(different) < 8 {
 		s.t.Fatalf("there are %d different passwords", len(different))
 	}
 	return found

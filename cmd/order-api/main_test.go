@@ -143,7 +143,7 @@ func TestMigrateGivesUpInOneLine(t *testing.T) {
 func TestReadyOnceMigrated(t *testing.T) {
 	db := postgrestest.Old(t)
 	proxy := rabbittest.NewProxy(t, db.URL)
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	p := start(t, environ(t, proxy.URL(db.URL), vhost))
 	if code, body := get(t, p.url+"/ready"); code != 503 || !strings.Contains(body, "must be migrated") {
 		t.Errorf("before: %d %s", code, body)
@@ -176,7 +176,7 @@ func TestDrainUnderLoad(t *testing.T) {
 	if _, err := db.Pool.Exec(t.Context(), `UPDATE shows SET capacity = 1000000`); err != nil {
 		t.Fatal(err)
 	}
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	p := start(t, environ(t, db.As("order_api"), vhost))
 	until(t, "the broker's sessions", func() bool { _, body := get(t, p.url+"/health"); return strings.Contains(body, `"broker":"ok"`) })
 	var mu sync.Mutex

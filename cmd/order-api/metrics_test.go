@@ -14,7 +14,7 @@ import (
 
 // What an order leaves in the metrics: requests, batches, its end, seats, queues with the dead letters, outbox and pool.
 func TestMetricsOfAnOrdersLife(t *testing.T) {
-	db, vhost := postgrestest.New(t), rabbittest.VHost(t)
+	db, vhost := postgrestest.New(t), rabbittest.Platform(t)
 	p := start(t, environ(t, db.As("order_api"), vhost))
 	until(t, "the broker's sessions", func() bool { _, body := get(t, p.url+"/health"); return strings.Contains(body, `"broker":"ok"`) })
 	answer, err := http.Post(p.url+"/orders", "application/json", strings.NewReader(`{"userId":1,"showId":3,"quantity":2}`))

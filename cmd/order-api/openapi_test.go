@@ -104,7 +104,7 @@ func (d *described) ask(want int, method, path, body string, header ...string) {
 func TestTheServerIsAsDescribed(t *testing.T) {
 	db := postgrestest.New(t)
 	proxy := rabbittest.NewProxy(t, db.URL)
-	p := start(t, environ(t, proxy.URL(db.As("order_api")), rabbittest.VHost(t)))
+	p := start(t, environ(t, proxy.URL(db.As("order_api")), rabbittest.Platform(t)))
 	until(t, "readiness", func() bool { code, _ := get(t, p.url+"/ready"); return code == http.StatusOK })
 	d, doc := describe(t, p.url)
 
@@ -166,7 +166,7 @@ func TestTheServerIsAsDescribed(t *testing.T) {
 	}
 
 	// Another, whose database was never migrated.
-	d.base = start(t, environ(t, postgrestest.Old(t).URL, rabbittest.VHost(t))).url
+	d.base = start(t, environ(t, postgrestest.Old(t).URL, rabbittest.Platform(t))).url
 	d.ask(503, "GET", "/ready", "")
 
 	for path, item := range doc.Paths.Map() {

@@ -46,7 +46,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	defer pool.Close()
 	registry.MustRegister(postgres.Metrics(pool)...)
 
-	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log)
+	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log, order.Keys()...)
 	registry.MustRegister(relay)
 	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
 	pace := &order.Pace{Store: store, Log: log}

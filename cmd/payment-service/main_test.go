@@ -37,7 +37,7 @@ func TestWrongCallsAndConfiguration(t *testing.T) {
 
 // With the old service's queue enabled, it is made as that one makes it, and kept empty.
 func TestThePaymentEventsQueue(t *testing.T) {
-	db, vhost := postgrestest.New(t), rabbittest.VHost(t)
+	db, vhost := postgrestest.New(t), rabbittest.Platform(t)
 	channel := rabbittest.Channel(t, vhost)
 	args := amqp.Table{"x-dead-letter-exchange": "dlx.direct", "x-dead-letter-routing-key": "events.dlq", "x-message-ttl": int32(60000)}
 	if _, err := channel.QueueDeclare("payment.events.q", true, false, false, false, args); err != nil { // an old service was here before

@@ -63,7 +63,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	defer pool.Close()
 	registry.MustRegister(postgres.Metrics(pool)...)
 
-	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log)
+	relay := outbox.New(base.PodName+"/"+rand.Text(), pool, log, payment.Keys()...)
 	registry.MustRegister(relay)
 	store := &payment.Store{DB: pool, Pod: base.PodName, Relay: relay.Name}
 	cashier := &payment.Cashier{

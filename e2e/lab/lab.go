@@ -40,7 +40,7 @@ type Lab struct {
 	Settings
 	run      command.Runner
 	dir      string
-	password string              // of everybody: the database's roles, its superuser, and the broker's user
+	password string              // of everybody: the database's roles, its superuser, and the broker's users
 	services map[string]*process // that were started and not ended by us since
 }
 
@@ -49,7 +49,7 @@ var ports = map[string]int{PostgreSQL: 0, RabbitMQ: 1, OrderAPI: 2, PaymentServi
 
 const management, distribution, portMapper = 4, 5, 6
 
-// roles are the services' in the database.
+// roles are the services' in the database; the broker's users are called the same.
 var roles = map[string]string{OrderAPI: "order_api", PaymentService: "payment_service"}
 
 // New compiles the services, starts both servers with a database that is migrated, and returns when they answer. The services
@@ -229,7 +229,7 @@ func (l *Lab) Exec(server string) proof.Exec {
 // Address is where a part listens.
 func (l *Lab) Address(part string) string { return "127.0.0.1:" + l.port(ports[part]) }
 
-// Broker is the broker's URL for its user.
+// Broker is the broker's URL for its administrator.
 func (l *Lab) Broker() string { return "amqp://lab:" + l.password + "@" + l.Address(RabbitMQ) + "/" }
 
 // Program is a service's program, compiled as its image has it.
@@ -268,6 +268,6 @@ func (l *Lab) port(n int) string { return strconv.Itoa(l.Port + n) }
 func (l *Lab) environ(user string) []string {
 	return []string{
 		"PGHOST=127.0.0.1", "PGPORT=" + l.port(ports[PostgreSQL]), "PGDATABASE=postgresdb", "PGUSER=" + user, "PGPASSWORD=" + l.password,
-		"RABBITMQ_HOST=127.0.0.1", "RABBITMQ_PORT=" + l.port(ports[RabbitMQ]), "RABBITMQ_USERNAME=lab", "RABBITMQ_PASSWORD=" + l.password, "LOG_LEVEL=warn",
+		"RABBITMQ_HOST=127.0.0.1", "RABBITMQ_PORT=" + l.port(ports[RabbitMQ]), "RABBITMQ_USERNAME=" + user, "RABBITMQ_PASSWORD=" + l.password, "LOG_LEVEL=warn",
 	}
 }

@@ -92,7 +92,10 @@ func (l *Lab) createRabbit(ctx context.Context) error {
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return err
 	}
-	return l.create(ctx, RabbitMQ, []string{"RABBITMQ_USERNAME=lab", "RABBITMQ_PASSWORD=" + l.password, "RABBITMQ_ERLANG_COOKIE=" + rand.Text(), "RABBITMQ_MEMORY_MB=1024"},
+	return l.create(ctx, RabbitMQ, []string{
+		"RABBITMQ_USERNAME=lab", "RABBITMQ_PASSWORD=" + l.password, "RABBITMQ_ERLANG_COOKIE=" + rand.Text(), "RABBITMQ_MEMORY_MB=1024",
+		"RABBITMQ_ORDER_API_PASSWORD=" + l.password, "RABBITMQ_PAYMENT_SERVICE_PASSWORD=" + l.password,
+	},
 		[]string{"--volume", "/var/lib/rabbitmq", "--env", "RABBITMQ_NODENAME=" + l.Name + "@localhost", "--env", "RABBITMQ_DIST_PORT=" + l.port(distribution), "--env", "ERL_EPMD_PORT=" + l.port(portMapper),
 			"--tmpfs", "/tmp/rabbitmq:uid=999,gid=999", "--volume", conf + ":/tmp/rabbitmq/conf.d/10-lab.conf:ro"})
 }

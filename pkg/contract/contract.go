@@ -4,6 +4,7 @@
 package contract
 
 import (
+	"slices"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -54,8 +55,8 @@ const (
 	MaxQuantity = 1_000_000 // seats in one order; it keeps every sum of money within 32 bits
 )
 
-// Topology is what the services declare at the broker before they use it. Every entity is durable. A queue's type is left to
-// the virtual host's default, for an old service declares the same queues without one, and the broker compares arguments.
+// Topology is what there is at the broker. Every entity is durable. A queue's type is left to the virtual host's default, for an old
+// service declares the same queues without one, and the broker compares arguments.
 type Topology struct {
 	Events      string // the topic exchange
 	DeadLetters string // the direct exchange of dead letters
@@ -71,8 +72,10 @@ type Declarer interface {
 	QueueBind(name, key, exchange string, noWait bool, args amqp.Table) error
 }
 
-// Declare makes what is not there yet. It is safe to repeat and beside others who declare the same.
-func (t Topology) Declare(d Declarer) error {
+// Declare makes what is not there yet: the exchanges, the queue of the dead letters, and those of queues that belong to it; all where
+// none are named. A service names the queues that it consumes, for whoever may declare a queue may delete it. It is safe to repeat
+// and beside others who declare the same.
+func (t Topology) Declare(d Declarer, queues ...string) error {
 	if err := d.ExchangeDeclare(t.Events, amqp.ExchangeTopic, true, false, false, false, nil); err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func (t Topology) Declare(d Declarer) error {
 		return err
 	}
 	dead := amqp.Table{argDeadExchange: t.DeadLetters, argDeadKey: KeyDeadLetter}
-	queues := []struct {
+	all := []struct {
 		name, key, exchange string
 		args                amqp.Table
 	}{
@@ -93,12 +96,15 @@ func (t Topology) Declare(d Declarer) error {
 		if t.PaymentEventsTTL > 0 {
 			args[argTTL] = t.PaymentEventsTTL.Milliseconds()
 		}
-		queues = append(queues, struct {
+		all = append(all, struct {
 			name, key, exchange string
 			args                amqp.Table
 		}{QueuePaymentEvents, bindPaymentResults, t.Events, args})
 	}
-	for _, q := range queues {
+	for _, q := range all {
+		if len(queues) > 0 && q.name != QueueDeadLetters && !slices.Contains(queues, q.name) {
+			continue
+		}
 		if _, err := d.QueueDeclare(q.name, true, false, false, false, q.args); err != nil {
 			return err
 		}

@@ -55,6 +55,25 @@ func TestTopologyIsWhatOldServicesDeclare(t *testing.T) {
 	}
 }
 
+func TestAServiceDeclaresWhatItConsumes(t *testing.T) {
+	var r recorder
+	topology := contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}
+	if err := topology.Declare(&r, contract.QueueOrderCreated, contract.QueuePaymentEvents); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"exchange events.topic topic durable=true map[]",
+		"exchange dlx.direct direct durable=true map[]",
+		"queue events.dlq.q durable=true map[]",
+		"bind events.dlq.q events.dlq dlx.direct",
+		"queue payment.order-created.q durable=true map[x-dead-letter-exchange:dlx.direct x-dead-letter-routing-key:events.dlq]",
+		"bind payment.order-created.q order.created events.topic",
+	}
+	if diff := cmp.Diff(want, r.lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestOrderCreatedOnTheWire(t *testing.T) {
 	at := time.Date(2025, 1, 2, 3, 4, 5, 678e6, time.UTC)
 	e := contract.OrderCreated{

@@ -22,11 +22,8 @@ type shop struct {
 
 func newShop(t *testing.T) shop {
 	t.Helper()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := shop{Broker{URL: vhost}, rabbittest.Channel(t, vhost), t}
-	if err := (contract.Topology{Events: contract.ExchangeEvents, DeadLetters: contract.ExchangeDeadLetters}).Declare(s.channel); err != nil {
-		t.Fatal(err)
-	}
 	if err := s.channel.Confirm(false); err != nil {
 		t.Fatal(err)
 	}

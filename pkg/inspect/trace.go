@@ -165,7 +165,7 @@ func waits(l Life, queues []QueueState, letters []Letter) string {
 		case pod == "" || e.Lease == nil:
 			return what + ", and no relay has it yet"
 		case e.Lease.Before(l.At):
-			return what + ", and the lease of " + ShortPod(pod) + " is over: any relay may take it"
+			return what + ", and the lease of " + ShortPod(pod) + " is over: the next relay of that service takes it"
 		}
 		return what + ", in the hands of " + ShortPod(pod)
 	}

@@ -19,8 +19,11 @@ type Broker struct {
 	Prefetch            int
 }
 
+// Keys are the routing keys of what order-api publishes.
+func Keys() []string { return []string{contract.KeyOrderCreated} }
+
 func (b Broker) declare(ch *amqp.Channel) error {
-	return contract.Topology{Events: b.Events, DeadLetters: b.DeadLetters}.Declare(ch)
+	return contract.Topology{Events: b.Events, DeadLetters: b.DeadLetters}.Declare(ch, contract.QueuePaymentResults)
 }
 
 // Relay publishes what relay holds until ctx ends, in one session after another, and tells pace and depths what lies at the broker.

@@ -22,7 +22,7 @@ const like = `{"userId":123,"showId":1,"quantity":1}`
 // An old payment service beside ours: it declares the same queues, before us and after us, and its bodies settle orders.
 func TestOrdersEndWithAnOldPaymentService(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	channel := rabbittest.Channel(t, vhost)
 	declare := func() {
 		t.Helper()
@@ -66,7 +66,7 @@ func TestOrdersEndWithAnOldPaymentService(t *testing.T) {
 // strings, are killed and replaced while orders flow: every order ends once, whoever took it.
 func TestOldServicesAreReplacedWhileOrdersFlow(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	paid := func(id int32) bool { return id%3 != 0 }
 	kill := oldPaymentServiceWith(t, vhost, `%d`, paid)
@@ -102,7 +102,7 @@ func TestOldServicesAreReplacedWhileOrdersFlow(t *testing.T) {
 // The event on the wire: its properties, and the user's id byte for byte.
 func TestWhatIsPublished(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	until(t, "the relay's session", func() bool { return s.publisher.Err() == nil })
 	s.post(t, `{"userId": "a<\u0062>&" ,"showId":1,"quantity":2}`).accepted(t)
@@ -125,7 +125,7 @@ func TestWhatIsPublished(t *testing.T) {
 
 func TestOrdersAreTakenWhileTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	until(t, "the relay's session", func() bool { return s.publisher.Err() == nil })
 	s.broker.Away()
@@ -148,7 +148,7 @@ func TestOrdersAreTakenWhileTheBrokerIsAway(t *testing.T) {
 // While connections are cut again and again, every order that was accepted ends, once.
 func TestNothingIsLostOrDoubledUnderCuts(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	oldPaymentService(t, vhost, func(id int32) bool { return id%2 == 0 })
 	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE shows SET capacity = 1000000`); err != nil {
@@ -228,7 +228,7 @@ func expireLeases(t *testing.T, s *service) {
 // A process that dies between COMMIT and publish leaves the event to any other.
 func TestACrashBetweenCommitAndPublish(t *testing.T) {
 	t.Parallel()
-	db, vhost := postgrestest.New(t), rabbittest.VHost(t)
+	db, vhost := postgrestest.New(t), rabbittest.Platform(t)
 	dead := newService(t, db, "", options{noRelay: true}) // commits, and hands its events to a relay that never runs
 	id := dead.post(t, like).accepted(t)
 	dead.stop()
@@ -242,7 +242,7 @@ func TestACrashBetweenCommitAndPublish(t *testing.T) {
 
 func TestTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	waiting := s.post(t, like).accepted(t)
 	until(t, "the consumer's session", func() bool { return s.subs.Err() == nil })
@@ -313,7 +313,7 @@ func TestALostAnswerIsNotASecondOrder(t *testing.T) {
 
 func TestPoisonResultsAreDeadLettered(t *testing.T) {
 	t.Parallel()
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	s := newService(t, postgrestest.New(t), vhost, options{})
 	until(t, "the consumer's session", func() bool { return s.subs.Err() == nil })
 	id := s.post(t, like).accepted(t)

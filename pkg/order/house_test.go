@@ -67,7 +67,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	}
 	t.Cleanup(pool.Close)
 	registry := prometheus.NewRegistry()
-	s.relay = outbox.New(t.Name(), pool, log)
+	s.relay = outbox.New(t.Name(), pool, log, order.Keys()...)
 	s.store = &order.Store{DB: pool, Pod: "pod-1", Relay: s.relay.Name, Hold: o.hold}
 	s.pace = &order.Pace{Store: s.store, Log: log}
 	s.intake = order.NewIntake(s.store, s.pace, s.relay.Offer, registry, log)

@@ -171,6 +171,9 @@ func TestRolesOfLeastPrivilege(t *testing.T) {
 			`INSERT INTO payments (order_id, user_id, amount, status, message_id) VALUES (1, 'u', 1, 'SUCCEEDED', 'm')`,
 			`DELETE FROM orders`,
 			`DROP TABLE orders`,
+			`DROP TABLE payments`,
+			`SELECT rolpassword FROM pg_authid`,
+			`ALTER ROLE payment_service PASSWORD 'mine'`,
 			`CREATE TABLE mine (n int)`,
 		},
 		"payment_service": {
@@ -182,6 +185,9 @@ func TestRolesOfLeastPrivilege(t *testing.T) {
 			`SELECT accept_orders('{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', 0, '1 s', '', '1 s', '', false)`,
 			`SELECT * FROM order_keys`,
 			`DROP TABLE payments`,
+			`DROP TABLE orders`,
+			`SELECT rolpassword FROM pg_authid`,
+			`ALTER ROLE order_api PASSWORD 'mine'`,
 		},
 	} {
 		pool, err := pgxpool.New(t.Context(), db.As(role))

@@ -108,7 +108,7 @@ func left(t *testing.T, db postgrestest.Database) []string {
 }
 
 func relay(db postgrestest.Database, name string) *outbox.Relay {
-	return outbox.New(name, db.Pool, slog.New(slog.DiscardHandler))
+	return outbox.New(name, db.Pool, slog.New(slog.DiscardHandler), "order.created")
 }
 
 // session runs one and returns how to stop it and its end.
@@ -224,9 +224,13 @@ func TestNothingIsForgottenWithoutItsConfirm(t *testing.T) {
 	}
 }
 
-// A process that died between COMMIT and publish leaves rows whose lease lapses; any relay takes them, and only them.
+// A process that died between COMMIT and publish leaves rows whose lease lapses; any relay of the service takes them, and only them.
 func TestTheSweepSendsWhatACrashLeft(t *testing.T) {
 	db := postgrestest.New(t)
+	insert(t, db, 0, 0, "dead", -time.Second)
+	if _, err := db.Pool.Exec(t.Context(), `UPDATE outbox SET routing_key = 'payment.failed'`); err != nil {
+		t.Fatal(err)
+	}
 	insert(t, db, 1, 1200, "dead", -time.Second)
 	insert(t, db, 1201, 1210, "alive", time.Hour)
 	if _, err := db.Pool.Exec(t.Context(), `UPDATE outbox SET relay = NULL, lease_until = NULL WHERE message_id = 'm7'`); err != nil {
@@ -254,6 +258,9 @@ func TestTheSweepSendsWhatACrashLeft(t *testing.T) {
 	}
 	if n := len(b.each); n != 0 {
 		t.Errorf("%d events more were published", n)
+	}
+	if slices.Contains(ids, "m0") {
+		t.Error("an event of another service was published")
 	}
 }
 

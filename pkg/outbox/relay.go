@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// Lease is how long an event belongs to the relay it was handed to; after that any relay may send it.
+	// Lease is how long an event belongs to the relay it was handed to; after that any relay of the service may send it.
 	Lease = 10 * time.Second
 	// Window is how many events may be on their way to the broker unconfirmed.
 	Window = 2000
@@ -49,7 +49,8 @@ type Publish func(context.Context, Event) (Confirmation, error)
 
 // Relay sends the events of one process.
 type Relay struct {
-	Name string // written into the rows, to tell whose they were
+	Name string   // written into the rows, to tell whose they were
+	Keys []string // of the events that its service publishes: of what others left, it sends only these
 	DB   *pgxpool.Pool
 	Log  *slog.Logger
 
@@ -62,9 +63,9 @@ type Relay struct {
 	empty   chan struct{}      // closed when held is empty, while someone waits for that
 }
 
-// New makes a relay. Name should differ for each process that ever ran.
-func New(name string, db *pgxpool.Pool, log *slog.Logger) *Relay {
-	return &Relay{Name: name, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+// New makes a relay of events with these keys. Name should differ for each process that ever ran.
+func New(name string, db *pgxpool.Pool, log *slog.Logger, keys ...string) *Relay {
+	return &Relay{Name: name, Keys: keys, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // Offer hands over events whose transaction has committed. It never blocks: when too much is waiting, for instance while the

@@ -62,7 +62,7 @@ func (r *Relay) forget(ctx context.Context, events []Event) bool {
 	return true
 }
 
-// sweep takes over events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as
+// sweep takes over our service's events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as
 // a renewal, our own that are still on their way.
 func (r *Relay) sweep(ctx context.Context) {
 	ticker := time.NewTicker(sweepPause)
@@ -118,7 +118,7 @@ func (r *Relay) recall(ctx context.Context) (more bool) {
 // No cursor over ids: rows commit in another order than their ids were given out.
 const takeOverRows = `
 WITH due AS (
-	SELECT id FROM outbox WHERE lease_until IS NULL OR lease_until < now()
+	SELECT id FROM outbox WHERE (lease_until IS NULL OR lease_until < now()) AND routing_key = ANY($4)
 	ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
 UPDATE outbox o SET relay = $2, lease_until = now() + $3
@@ -126,7 +126,7 @@ FROM due WHERE o.id = due.id
 RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, coalesce(o.traceparent, ''), o.created_at`
 
 func (r *Relay) takeOver(ctx context.Context) ([]Event, error) {
-	return r.events(ctx, takeOverRows, sweepLimit, r.Name, Lease)
+	return r.events(ctx, takeOverRows, sweepLimit, r.Name, Lease, r.Keys)
 }
 
 func (r *Relay) events(ctx context.Context, sql string, args ...any) ([]Event, error) {

@@ -22,10 +22,13 @@ type Broker struct {
 	EventsQueueTTL time.Duration // how long a message stays in it; 0 is for ever
 }
 
+// Keys are the routing keys of what payment-service publishes.
+func Keys() []string { return []string{contract.KeyPaymentSucceeded, contract.KeyPaymentFailed} }
+
 func (b Broker) declare(ch *amqp.Channel) error {
 	return contract.Topology{
 		Events: b.Events, DeadLetters: b.DeadLetters, PaymentEvents: b.EventsQueue, PaymentEventsTTL: b.EventsQueueTTL,
-	}.Declare(ch)
+	}.Declare(ch, contract.QueueOrderCreated, contract.QueuePaymentEvents)
 }
 
 // Relay publishes what relay holds until ctx ends, in one session after another.

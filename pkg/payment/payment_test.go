@@ -47,19 +47,16 @@ func newService(t *testing.T, gateway payment.Gateway) *service {
 // newServiceWith makes a service that calls after when a batch has taken effect and is not yet acknowledged.
 func newServiceWith(t *testing.T, gateway payment.Gateway, after func(context.Context, *service)) *service {
 	t.Helper()
-	s := &service{db: postgrestest.New(t), vhost: rabbittest.VHost(t), handled: make(chan int, 10_000)}
+	s := &service{db: postgrestest.New(t), vhost: rabbittest.Platform(t), handled: make(chan int, 10_000)}
 	s.database, s.broker = rabbittest.NewProxy(t, s.db.URL), rabbittest.NewProxy(t, s.vhost)
 	s.channel = rabbittest.Channel(t, s.vhost)
-	if err := (contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}).Declare(s.channel); err != nil {
-		t.Fatal(err)
-	}
 	log := slog.New(slog.DiscardHandler)
 	pool, err := postgres.Open(s.database.URL(s.db.As("payment_service")), "test", 8)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	relay := outbox.New(t.Name(), pool, log)
+	relay := outbox.New(t.Name(), pool, log, payment.Keys()...)
 	s.store = &payment.Store{DB: pool, Pod: "pod-1", Relay: relay.Name}
 	s.cashier = &payment.Cashier{Store: s.store, Gateway: gateway, Offer: relay.Offer, Log: log, Now: time.Now}
 	exchanges := payment.Broker{Events: "events.topic", DeadLetters: "dlx.direct", Prefetch: 500}

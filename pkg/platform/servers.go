@@ -38,7 +38,8 @@ type testServer struct {
 
 // Servers runs the command beside PostgreSQL and RabbitMQ of the platform's own images, as containers on loopback that go
 // away with it, and returns the command's exit code. Their addresses are in its environment: PLATFORMCTL_TEST_POSTGRES
-// (a superuser), PLATFORMCTL_TEST_RABBITMQ (an administrator) and PLATFORMCTL_TEST_RABBITMQ_API.
+// (a superuser), PLATFORMCTL_TEST_RABBITMQ (an administrator, whose password the services' users have too) and
+// PLATFORMCTL_TEST_RABBITMQ_API.
 func (p *Platform) Servers(ctx context.Context, argv []string, stdin io.Reader, stdout, stderr io.Writer) (code int, err error) {
 	if len(argv) == 0 {
 		return fault.CodeUsage, fault.Usage("platformctl servers -- go test ./pkg/...", "say what to run beside the servers")
@@ -203,7 +204,10 @@ func postgresServer(run command.Runner, image, word string) testServer {
 func rabbitServer(image, user, word, cookie string) testServer {
 	return testServer{
 		release: "rabbitmq", image: image, volume: "/var/lib/rabbitmq",
-		env:   []string{"RABBITMQ_USERNAME=" + user, "RABBITMQ_PASSWORD=" + word, "RABBITMQ_ERLANG_COOKIE=" + cookie},
+		env: []string{
+			"RABBITMQ_USERNAME=" + user, "RABBITMQ_PASSWORD=" + word, "RABBITMQ_ERLANG_COOKIE=" + cookie,
+			"RABBITMQ_ORDER_API_PASSWORD=" + word, "RABBITMQ_PAYMENT_SERVICE_PASSWORD=" + word,
+		},
 		ports: []string{"5672", "15672"},
 		ready: func(ctx context.Context, published []string) error {
 			request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+published[1]+"/api/vhosts", nil)

@@ -258,18 +258,14 @@ func TestItWaitsForWhatIsOnItsWay(t *testing.T) {
 
 // The counts are those of the moment, also of what a consumer has in its hands.
 func TestTheBrokersQueuesAreCountedExactly(t *testing.T) {
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	channel := rabbittest.Channel(t, vhost)
-	topology := contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}
-	if err := topology.Declare(channel); err != nil {
-		t.Fatal(err)
-	}
 	if err := channel.Confirm(false); err != nil {
 		t.Fatal(err)
 	}
 	confirms := channel.NotifyPublish(make(chan amqp.Confirmation, 3))
 	for range 3 {
-		if err := channel.PublishWithContext(t.Context(), topology.Events, contract.KeyOrderCreated, true, false, amqp.Publishing{Body: []byte("{}")}); err != nil {
+		if err := channel.PublishWithContext(t.Context(), contract.ExchangeEvents, contract.KeyOrderCreated, true, false, amqp.Publishing{Body: []byte("{}")}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -296,12 +292,8 @@ func TestTheBrokersQueuesAreCountedExactly(t *testing.T) {
 
 // Dead letters are read with what they say, and stay.
 func TestTheDeadLettersAreRead(t *testing.T) {
-	vhost := rabbittest.VHost(t)
+	vhost := rabbittest.Platform(t)
 	channel := rabbittest.Channel(t, vhost)
-	topology := contract.Topology{Events: "events.topic", DeadLetters: "dlx.direct"}
-	if err := topology.Declare(channel); err != nil {
-		t.Fatal(err)
-	}
 	if err := channel.Confirm(false); err != nil {
 		t.Fatal(err)
 	}
@@ -310,11 +302,11 @@ func TestTheDeadLettersAreRead(t *testing.T) {
 		{MessageId: "with ü and \n", Headers: amqp.Table{contract.HeaderReason: "there is no order 7", contract.HeaderTries: int64(1)}, Body: []byte("{}")},
 		{Body: []byte("{")},
 	} {
-		if err := channel.PublishWithContext(t.Context(), topology.DeadLetters, contract.KeyDeadLetter, true, false, p); err != nil {
+		if err := channel.PublishWithContext(t.Context(), contract.ExchangeDeadLetters, contract.KeyDeadLetter, true, false, p); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := channel.PublishWithContext(t.Context(), topology.Events, contract.KeyOrderCreated, true, false, amqp.Publishing{MessageId: "rejected"}); err != nil {
+	if err := channel.PublishWithContext(t.Context(), contract.ExchangeEvents, contract.KeyOrderCreated, true, false, amqp.Publishing{MessageId: "rejected"}); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {

@@ -243,6 +243,12 @@ func TestPodsFindTheirConfiguration(t *testing.T) {
 			t.Errorf("%s and %s differ in rabbitmq-credentials-apps", same[0], same[1])
 		}
 	}
+	for service, user := range map[string]string{"order-api": "order_api", "payment-service": "payment_service"} {
+		own, servers := keys["apps/Secret/"+service+"-broker"], keys["messaging/Secret/rabbitmq-services-messaging"]
+		if own["RABBITMQ_USERNAME"] != user || own["RABBITMQ_PASSWORD"] == "" || own["RABBITMQ_PASSWORD"] != servers[user] {
+			t.Errorf("%s has %v, and the broker %v", service, own, servers)
+		}
+	}
 	if secret := keys["apps/Secret/postgresql-credentials-apps"]; secret["password"] == "" || secret["password"] != secret["DB_PASSWORD"] {
 		t.Error("password and DB_PASSWORD differ in postgresql-credentials-apps")
 	}

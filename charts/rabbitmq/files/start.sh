@@ -8,6 +8,9 @@
 #
 # Environment:
 #   RABBITMQ_USERNAME, RABBITMQ_PASSWORD  the administrator; each start makes the server know them
+#   RABBITMQ_ORDER_API_PASSWORD,          of the services' own users, order_api and payment_service; one without is not made
+#   RABBITMQ_PAYMENT_SERVICE_PASSWORD
+#   RABBITMQ_EXCHANGE_EVENTS, _DLX        the exchanges (default events.topic and dlx.direct)
 #   RABBITMQ_ERLANG_COOKIE                what rabbitmqctl proves itself with
 #   RABBITMQ_MEMORY_MB                    the container's memory limit (default 512)
 #   RABBITMQ_PLUGINS                      plugins, separated by blanks (default rabbitmq_management)
@@ -60,18 +63,48 @@ log.console.level = info
 CONF
 echo "[$(echo $plugins | tr ' ' ',')]." >"$etc/enabled_plugins"
 
-# The user and the policy are definitions, which every start loads before it opens a port: a first start that was killed
-# half way is made good by the next, and a changed password reaches a server that has data. The policy is for queues with
+# A service's user may declare the exchanges, the dead letters' queue and the queues that it consumes, consume and bind those, and
+# publish events on its own keys and dead letters. Queues of others are there before it asks for them, as is all of the contract's
+# topology: whoever may declare a queue may delete it. The arguments are: its name, its password, its queues, the keys that it
+# publishes, and those that it binds.
+json() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
+events=${RABBITMQ_EXCHANGE_EVENTS:-events.topic} dead=${RABBITMQ_EXCHANGE_DLX:-dlx.direct}
+users='' permissions='' topics=''
+service() {
+  [ -n "$2" ] || return 0
+  exchanges=$(printf %s "$events|$dead" | sed 's/[.]/[.]/g')
+  users="$users, {\"name\": \"$1\", \"password\": \"$(json "$2")\", \"tags\": []}"
+  permissions="$permissions, {\"user\": \"$1\", \"vhost\": \"/\", \"configure\": \"^($exchanges|events[.]dlq[.]q|$3)\$\",
+    \"write\": \"^($exchanges|events[.]dlq[.]q|$3)\$\", \"read\": \"^($exchanges|$3)\$\"}"
+  topics="$topics${topics:+, }{\"user\": \"$1\", \"vhost\": \"/\", \"exchange\": \"$events\", \"write\": \"^($4)\$\", \"read\": \"^($5)\$\"}"
+}
+service order_api "${RABBITMQ_ORDER_API_PASSWORD:-}" 'order[.]payment-results[.]q' 'order[.]created' 'payment[.][*]'
+service payment_service "${RABBITMQ_PAYMENT_SERVICE_PASSWORD:-}" 'payment[.](order-created|events)[.]q' 'payment[.](succeeded|failed)' 'order[.]created|payment[.][*]'
+
+# All of that and the policy are definitions, which every start loads before it opens a port: a first start that was killed
+# half way is made good by the next, and a changed password reaches a server that has data. What is there stays. The policy is for queues with
 # a dead-letter exchange, which the queue of the dead letters has not: nothing is lost on the way there, and a consumer that crashes over and over again does not send
 # sound messages there after the default of 20 deliveries. A dead letter itself stays however often somebody looks at it and puts it back.
-json() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
+to_dead="{\"x-dead-letter-exchange\": \"$dead\", \"x-dead-letter-routing-key\": \"events.dlq\"}"
 (
   umask 077
   cat >"$etc/definitions.json" <<JSON
 {
   "vhosts": [{"name": "/"}],
-  "users": [{"name": "$(json "$RABBITMQ_USERNAME")", "password": "$(json "$RABBITMQ_PASSWORD")", "tags": ["administrator"]}],
-  "permissions": [{"user": "$(json "$RABBITMQ_USERNAME")", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}],
+  "users": [{"name": "$(json "$RABBITMQ_USERNAME")", "password": "$(json "$RABBITMQ_PASSWORD")", "tags": ["administrator"]}$users],
+  "permissions": [{"user": "$(json "$RABBITMQ_USERNAME")", "vhost": "/", "configure": ".*", "write": ".*", "read": ".*"}$permissions],
+  "topic_permissions": [$topics],
+  "exchanges": [
+    {"name": "$events", "vhost": "/", "type": "topic", "durable": true, "auto_delete": false, "internal": false, "arguments": {}},
+    {"name": "$dead", "vhost": "/", "type": "direct", "durable": true, "auto_delete": false, "internal": false, "arguments": {}}],
+  "queues": [
+    {"name": "events.dlq.q", "vhost": "/", "durable": true, "auto_delete": false, "arguments": {}},
+    {"name": "payment.order-created.q", "vhost": "/", "durable": true, "auto_delete": false, "arguments": $to_dead},
+    {"name": "order.payment-results.q", "vhost": "/", "durable": true, "auto_delete": false, "arguments": $to_dead}],
+  "bindings": [
+    {"source": "$dead", "vhost": "/", "destination": "events.dlq.q", "destination_type": "queue", "routing_key": "events.dlq", "arguments": {}},
+    {"source": "$events", "vhost": "/", "destination": "payment.order-created.q", "destination_type": "queue", "routing_key": "order.created", "arguments": {}},
+    {"source": "$events", "vhost": "/", "destination": "order.payment-results.q", "destination_type": "queue", "routing_key": "payment.*", "arguments": {}}],
   "policies": [{"vhost": "/", "name": "dead-letters", "pattern": "^(?!events[.]dlq[.]q\$)", "apply-to": "quorum_queues", "priority": 0,
     "definition": {"dead-letter-strategy": "at-least-once", "overflow": "reject-publish", "delivery-limit": 1000}},
     {"vhost": "/", "name": "dead-letters-stay", "pattern": "^events[.]dlq[.]q\$", "apply-to": "quorum_queues", "priority": 0,
@@ -79,7 +112,7 @@ json() { printf %s "$1" | sed 's/[\\"]/\\&/g'; }
 }
 JSON
 )
-unset RABBITMQ_USERNAME RABBITMQ_PASSWORD
+unset RABBITMQ_USERNAME RABBITMQ_PASSWORD RABBITMQ_ORDER_API_PASSWORD RABBITMQ_PAYMENT_SERVICE_PASSWORD
 # Every file that an image may bring is named here instead, so that both images run with the same configuration.
 export RABBITMQ_NODENAME="${RABBITMQ_NODENAME:-rabbit@localhost}" \
   RABBITMQ_CONF_ENV_FILE="$etc/rabbitmq-env.conf" RABBITMQ_CONFIG_FILE="$etc/rabbitmq.conf" \

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"platformctl/pkg/contract"
+
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -48,6 +50,49 @@ func VHost(t testing.TB) string {
 		map[string]string{"configure": ".*", "write": ".*", "read": ".*"})
 	u.Path = "/" + name
 	return u.String()
+}
+
+// Platform makes a virtual host with all of the contract's topology in it, as the platform's start script leaves its own, and
+// returns its amqp:// URL.
+func Platform(t testing.TB) string {
+	t.Helper()
+	address := VHost(t)
+	topology := contract.Topology{Events: contract.ExchangeEvents, DeadLetters: contract.ExchangeDeadLetters}
+	if err := topology.Declare(Channel(t, address)); err != nil {
+		t.Fatalf("declare the topology: %v", err)
+	}
+	return address
+}
+
+// As is the amqp:// URL of a service's user at the virtual host that the platform's start script has filled, and that all tests
+// share. Its rights are those that the script gives.
+func As(t testing.TB, user string) string {
+	t.Helper()
+	u, err := url.Parse(os.Getenv(Variable))
+	if err != nil || u.User == nil {
+		t.Fatal(NeedsServers)
+	}
+	password, _ := u.User.Password()
+	u.User = url.UserPassword(user, password)
+	return u.String()
+}
+
+// Denied fails the test unless the broker refuses what do asks for, each on a channel of its own, to the user of an address.
+func Denied(t testing.TB, address string, do map[string]func(*amqp.Channel) error) {
+	t.Helper()
+	for what, ask := range do {
+		channel := Channel(t, address)
+		closed := channel.NotifyClose(make(chan *amqp.Error, 1))
+		err := ask(channel)
+		if err == nil { // a publish is refused only after it
+			err = channel.Qos(1, 0, false)
+		}
+		if err == nil {
+			t.Errorf("%s is not refused", what)
+		} else if reason := <-closed; reason == nil || reason.Code != amqp.AccessRefused {
+			t.Errorf("%s is not refused: %v", what, err)
+		}
+	}
 }
 
 func call(ctx context.Context, t testing.TB, api, method, path string, body any) {
