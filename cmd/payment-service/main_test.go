@@ -43,6 +43,9 @@ func TestThePaymentEventsQueue(t *testing.T) {
 	if _, err := channel.QueueDeclare("payment.events.q", true, false, false, false, args); err != nil { // an old service was here before
 		t.Fatal(err)
 	}
+	if _, err := db.Pool.Exec(t.Context(), `INSERT INTO orders (id, user_id, show_id, quantity, status) VALUES (1, '1', 1, 1, 'PENDING')`); err != nil {
+		t.Fatal(err)
+	}
 	du, mu := parse(t, db.As("payment_service")), parse(t, vhost)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan int, 1)

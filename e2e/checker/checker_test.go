@@ -273,7 +273,7 @@ func (r *run) poison() {
 	r.t.Helper()
 	n, err := chaos.Messages{URL: r.lab.Broker(), Exchange: "events.topic"}.Poison(r.ctx, func(id string) { r.record.Published(id, proof.AsPoison) })
 	r.must(err)
-	if n != 5 {
+	if n != 6 {
 		r.t.Fatalf("%d messages were published", n)
 	}
 }

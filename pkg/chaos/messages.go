@@ -128,13 +128,12 @@ func (m Messages) Poison(ctx context.Context, told func(message string)) (n int,
 }
 
 // poison is one body of each kind: no JSON, of wrong types, of an order that never was, nothing at all, and far too much.
-//
-// An order.created of an order that never was is none: whoever takes payments cannot know which orders there are.
 func poison() []stored {
 	body := func(key, text string) stored { return stored{key, amqp.Publishing{Body: []byte(text)}} }
 	return []stored{
 		body(contract.KeyOrderCreated, `{"orderId":`),
 		body(contract.KeyOrderCreated, `{"messageId":7,"orderId":"one","userId":[],"showId":{},"quantity":"many"}`),
+		body(contract.KeyOrderCreated, `{"messageId":"m","type":"order.created","orderId":2147483647,"userId":1,"showId":1,"quantity":1,"status":"PENDING"}`),
 		body(contract.KeyPaymentSucceeded, `{"messageId":"m","type":"payment.succeeded","orderId":2147483647,"userId":1,"status":"SUCCEEDED"}`),
 		body(contract.KeyPaymentFailed, ``),
 		body(contract.KeyOrderCreated, `{"padding":"`+strings.Repeat("x", largeBody)+`"}`),

@@ -178,6 +178,7 @@ func TestRolesOfLeastPrivilege(t *testing.T) {
 		},
 		"payment_service": {
 			`SELECT * FROM orders`,
+			`SELECT user_id FROM orders`,
 			`SELECT * FROM inventory_reservations`,
 			`UPDATE payments SET status = 'SUCCEEDED'`,
 			`DELETE FROM payments`,

@@ -61,6 +61,7 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 	failed := func(err error) {
 		c.Log.WarnContext(ctx, "payments wait for the database", "messages", len(due), "error", err.Error())
 	}
+	unknown := map[int32]bool{}
 	err := postgres.Retry(ctx, failed, func(ctx context.Context) error {
 		return postgres.EachGood(due,
 			func(part []created) error {
@@ -68,7 +69,10 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				for i, p := range part {
 					payments[i] = p.payment
 				}
-				events, err := c.Store.Insert(ctx, payments, came, c.Now())
+				events, never, err := c.Store.Insert(ctx, payments, came, c.Now())
+				for _, order := range never {
+					unknown[order] = true
+				}
 				if err == nil {
 					failpoint.Hit(failpoint.Committed)
 					c.Offer(events)
@@ -85,7 +89,20 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				rejects = append(rejects, rabbit.Reject{Delivery: p.delivery, Reason: err.Error()})
 			})
 	})
+	if len(unknown) > 0 && err == nil {
+		rejects = append(rejects, ofUnknown(batch, unknown)...)
+	}
 	return rejects, err
+}
+
+// ofUnknown are all messages of orders that never were, those among them that were taken for duplicates.
+func ofUnknown(batch []amqp.Delivery, unknown map[int32]bool) (rejects []rabbit.Reject) {
+	for _, d := range batch {
+		if order, err := contract.DecodeOrderCreated(d.Body); err == nil && unknown[order.OrderID] {
+			rejects = append(rejects, rabbit.Reject{Delivery: d, Reason: fmt.Sprintf("there is no order %d", order.OrderID)})
+		}
+	}
+	return rejects
 }
 
 // tell writes a line a payment where somebody wants to see each.

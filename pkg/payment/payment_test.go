@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,9 @@ import (
 )
 
 const patience = 30 * time.Second
+
+// lastOrder is the last order that a service's database has, from 1 on.
+const lastOrder = 5000
 
 // service is the payment service in a test: the same parts, as the same role, with a proxy before each server.
 type service struct {
@@ -50,6 +54,9 @@ func newServiceWith(t *testing.T, gateway payment.Gateway, after func(context.Co
 	s := &service{db: postgrestest.New(t), vhost: rabbittest.Platform(t), handled: make(chan int, 10_000)}
 	s.database, s.broker = rabbittest.NewProxy(t, s.db.URL), rabbittest.NewProxy(t, s.vhost)
 	s.channel = rabbittest.Channel(t, s.vhost)
+	if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO orders (id, user_id, show_id, quantity, status) SELECT i, 1000 + i, 1, 2, 'PENDING' FROM generate_series(1, $1::int) i`, lastOrder); err != nil {
+		t.Fatal(err)
+	}
 	log := slog.New(slog.DiscardHandler)
 	pool, err := postgres.Open(s.database.URL(s.db.As("payment_service")), "test", 8)
 	if err != nil {
@@ -285,6 +292,7 @@ func TestTheDatabaseIsAwayAndPoison(t *testing.T) {
 		strings.Replace(order(500), `"quantity":2`, `"quantity":-1`, 1):      "quantity",
 		strings.Replace(order(501), `"userId":1501`, `"userId":"\u0000"`, 1): "NUL",
 		strings.Replace(order(502), `"orderId":502`, `"orderId":1e99`, 1):    "32 bits",
+		order(lastOrder + 1): "there is no order 5001",
 	}
 	for id := 1; id <= 20; id++ {
 		s.send(t, order(id))
@@ -303,6 +311,35 @@ func TestTheDatabaseIsAwayAndPoison(t *testing.T) {
 	}
 	if payments := s.number(t, `SELECT count(*) FROM payments`); payments != 20 {
 		t.Errorf("%d payments", payments)
+	}
+}
+
+// There is nothing to be paid of an order that never was, however often it is told of; its neighbours do not notice.
+func TestAnOrderThatNeverWasIsNotCharged(t *testing.T) {
+	s := newService(t, payment.Gateway{})
+	var batch []amqp.Delivery
+	for tag, id := range []int{lastOrder + 1, 1, lastOrder + 1, 2, lastOrder + 2} {
+		batch = append(batch, amqp.Delivery{DeliveryTag: uint64(tag), Body: []byte(order(id)), Redelivered: true})
+	}
+	rejects, err := s.cashier.Handle(t.Context(), batch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tags []uint64
+	for _, r := range rejects {
+		tags = append(tags, r.Delivery.DeliveryTag)
+		if !strings.HasPrefix(r.Reason, "there is no order 500") {
+			t.Errorf("message %d: %s", r.Delivery.DeliveryTag, r.Reason)
+		}
+	}
+	if !slices.Equal(tags, []uint64{0, 2, 4}) {
+		t.Errorf("rejected are %v", tags)
+	}
+	if paid, others := s.number(t, `SELECT count(*) FROM payments WHERE order_id IN (1, 2)`), s.number(t, `SELECT count(*) FROM payments`); paid != 2 || others != 2 {
+		t.Errorf("%d of the two are paid, and %d in all", paid, others)
+	}
+	if hops := s.number(t, `SELECT count(*) FROM order_events WHERE order_id > 2`); hops != 0 {
+		t.Errorf("%d hops of orders that never were", hops)
 	}
 }
 

@@ -19,14 +19,16 @@ type Store struct {
 }
 
 // The unique message id and order id are the inbox: a row that is there already is not inserted again, and only what was
-// inserted goes into the outbox.
+// inserted goes into the outbox. An order is committed before it is published, so one that is not there never was.
 const insertPayments = `
 WITH batch AS MATERIALIZED (
 	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $12::text[], $13::int4[])
 	WITH ORDINALITY AS t (order_id, user_id, amount, status, message_id, event_id, routing_key, payload, trace, tries, ord)
+), known AS MATERIALIZED (
+	SELECT id FROM orders WHERE id = ANY($1)
 ), paid AS (
 	INSERT INTO payments (order_id, user_id, amount, status, message_id)
-	SELECT order_id, user_id, amount, status, message_id FROM batch ON CONFLICT DO NOTHING RETURNING order_id
+	SELECT order_id, user_id, amount, status, message_id FROM batch WHERE order_id IN (SELECT id FROM known) ON CONFLICT DO NOTHING RETURNING order_id
 ), events AS (
 	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, traceparent, relay, lease_until)
 	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, b.trace, $9, now() + $10::interval
@@ -35,13 +37,14 @@ WITH batch AS MATERIALIZED (
 	INSERT INTO order_events (order_id, hop, pod, tries, began)
 	SELECT b.order_id, CASE WHEN b.order_id IN (SELECT order_id FROM paid) THEN 'payment_' || lower(b.status) ELSE 'created_again' END,
 		$11, b.tries, $14::timestamptz
-	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) OR b.tries > 1
+	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) OR b.tries > 1 AND b.order_id IN (SELECT id FROM known)
 )
-SELECT b.ord::int4, e.id FROM events e JOIN batch b ON b.event_id = e.message_id`
+SELECT b.ord::int4, e.id FROM batch b LEFT JOIN events e ON e.message_id = b.event_id
+WHERE e.id IS NOT NULL OR b.order_id NOT IN (SELECT id FROM known)`
 
 // Insert stores payments and their events, except those of orders or messages that have one already, and returns the events
-// to hand to the relay. The orders were delivered at came. No order may come twice.
-func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) ([]outbox.Event, error) {
+// to hand to the relay, and the orders that never were. The orders were delivered at came. No order may come twice.
+func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) (events []outbox.Event, unknown []int32, err error) {
 	n := len(payments)
 	orders, users, amounts, statuses, messages := make([]int32, n), make([]string, n), make([]int32, n), make([]string, n), make([]string, n)
 	ids, keys, payloads := make([]string, n), make([]string, n), make([][]byte, n)
@@ -54,21 +57,25 @@ func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Ti
 	}
 	rows, err := s.DB.Query(ctx, insertPayments, orders, users, amounts, statuses, messages, ids, keys, payloads, s.Relay, outbox.Lease, s.Pod, traces, tries, came)
 	if err != nil {
-		return nil, fmt.Errorf("store %d payments: %w", n, err)
+		return nil, nil, fmt.Errorf("store %d payments: %w", n, err)
 	}
-	events := make([]outbox.Event, 0, n)
+	events = make([]outbox.Event, 0, n)
 	var ord int32
-	var id int64
+	var id *int64
 	if _, err := pgx.ForEachRow(rows, []any{&ord, &id}, func() error {
 		i := ord - 1
+		if id == nil {
+			unknown = append(unknown, orders[i])
+			return nil
+		}
 		events = append(events, outbox.Event{
-			ID: id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], Trace: traces[i], CreatedAt: at,
+			ID: *id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], Trace: traces[i], CreatedAt: at,
 		})
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("store %d payments: %w", n, err)
+		return nil, nil, fmt.Errorf("store %d payments: %w", n, err)
 	}
-	return events, nil
+	return events, unknown, nil
 }
 
 // Row is a payment as GET /payments shows it: the table's columns under their names.
