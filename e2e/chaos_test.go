@@ -28,11 +28,27 @@ func chaosHeals(s *scenario) {
 		s.platformctl("chaos", "--plan", "--seed", "6", "--duration", "15s", "--faults", "kill,freeze").ends(0).never(first.stdout)
 	})
 	s.step("what was planned is made and healed, and no order is lost by it", func(s *scenario) {
-		r := s.platformctl("chaos", "--seed", "5", "--duration", "15s", "--faults", "kill,freeze", "--rate", "50").ends(0)
+		p := s.starts(binary, "chaos", "--seed", "5", "--duration", "15s", "--faults", "kill,freeze", "--rate", "50")
+		s.until(30*time.Second, func() string {
+			if !strings.Contains(p.said.String(), "seed 5") {
+				return "it has not begun: " + p.said.String()
+			}
+			return ""
+		})
+		other := s.starts(binary, "up")
+		s.until(30*time.Second, func() string {
+			if !strings.Contains(other.said.String(), "another platformctl is at work on this cluster") {
+				return "another command does not wait: " + other.said.String()
+			}
+			return ""
+		})
+		s.interrupt(other)
+		s.awaits(other, 10*time.Second).ends(130)
+		r := s.awaits(p, 3*time.Minute).ends(0)
 		r.says("  1  kill postgresql-backend: gone; recovered in ", "  2  freeze payment-service for 7.6s: stopped; recovered in ", "  3  kill payment-service: gone; recovered in ")
 		r.says("SLOWEST RECOVERY", "Seed:     5; 3 faults in ", " CONFIRMED; 0 never told", "POST p99: ")
 		for _, words := range []string{"kill 2 0", "freeze 1 0", "I1 accepted holds", "I6 states holds", "I11 outages holds"} {
-			if !strings.Contains(spaced(r.stdout), "\n"+words+" ") {
+			if !strings.Contains(spaced(r.both), "\n"+words+" ") {
 				s.t.Errorf("there is no row %q", words)
 			}
 		}

@@ -148,6 +148,11 @@ func (f chaosFlags) run(ctx context.Context, e *env) (err error) {
 	if err != nil {
 		return err
 	}
+	release, err := p.Hold(ctx, e.ui().Event)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	client, err := p.Kube(ctx)
 	if err != nil {
 		return err

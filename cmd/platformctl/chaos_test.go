@@ -38,6 +38,14 @@ func TestAForeignClusterIsNotHurt(t *testing.T) {
 	}
 }
 
+// A cluster that another command has in hand is not hurt meanwhile.
+func TestChaosTakesTheLock(t *testing.T) {
+	f := &fakePlatform{api: "http://localhost:1", held: fault.New(fault.CodeFailed, "", "given up")}
+	if r := call(t, f, "chaos", "--seed", "7", "--duration", "10s"); r.code != fault.CodeFailed || len(f.calls) != 2 || f.calls[1] != "hold" || !strings.Contains(r.err, "given up") {
+		t.Errorf("%+v %q", r, f.calls)
+	}
+}
+
 // Whatever is typed next heals what a killed chaos left, and says so.
 func TestTheNextCommandHeals(t *testing.T) {
 	state := t.TempDir()

@@ -68,6 +68,7 @@ type thePlatform interface {
 	API(ctx context.Context) (string, error)
 	Database(ctx context.Context) (*platform.Database, error)
 	Broker(ctx context.Context) (platform.Broker, error)
+	Hold(ctx context.Context, on func(plan.Event)) (release func() error, err error)
 	Alone(ctx context.Context, on func(plan.Event), name, cause string, do func(context.Context, func(plan.Note)) error) error
 	Kube(ctx context.Context) (*kube.Client, error)
 	Node() string

@@ -37,6 +37,7 @@ type fakePlatform struct {
 	broker    *fakeBroker
 	whileUp   func(context.Context) error
 	mendNotes []string
+	held      error // of Hold
 }
 
 func (f *fakePlatform) called(format string, args ...any) {
@@ -125,6 +126,10 @@ func (f *fakePlatform) PortHolder(context.Context, int) (string, error) {
 func (f *fakePlatform) Database(context.Context) (*platform.Database, error) { return nil, f.err }
 func (f *fakePlatform) Broker(context.Context) (platform.Broker, error) {
 	return platform.Broker{}, f.err
+}
+func (f *fakePlatform) Hold(context.Context, func(plan.Event)) (func() error, error) {
+	f.called("hold")
+	return func() error { f.called("release"); return nil }, f.held
 }
 func (f *fakePlatform) Alone(ctx context.Context, _ func(plan.Event), _, _ string, do func(context.Context, func(plan.Note)) error) error {
 	return do(ctx, func(plan.Note) {})

@@ -32,18 +32,15 @@ func (d Deployed) Unchanged() bool { return d.Build == 0 && d.Load == 0 && d.Rol
 // does not compile is a fault with the compiler's lines, and nothing has been touched then. A new pod that crashes is a
 // fault with its last lines; the pod before it goes on serving.
 func (p *Platform) Deploy(ctx context.Context, services []Service, on func(plan.Event)) (done []Deployed, err error) {
-	defer func() { err = errors.Join(err, p.lock.release()) }()
 	// It runs or it does not, whoever holds the lock.
 	if _, err := p.running(ctx); err != nil {
 		return nil, err
 	}
-	if holder, err := p.lock.take(); err != nil {
+	release, err := p.Hold(ctx, on)
+	if err != nil {
 		return nil, err
-	} else if holder != "" {
-		if err := plan.Run(ctx, on, p.lock.step()); err != nil {
-			return nil, err
-		}
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	if err := p.installed(ctx); err != nil {
 		return nil, err
 	}

@@ -85,6 +85,16 @@ func (l *lock) take() (holder string, err error) {
 	return "", nil
 }
 
+// Hold takes the cluster's lock, for a command that is no run of steps; it waits for who has it, and says who that is. release gives
+// it back; so does the end of this process.
+func (p *Platform) Hold(ctx context.Context, on func(plan.Event)) (release func() error, err error) {
+	holder, err := p.lock.take()
+	if err == nil && holder != "" {
+		err = plan.Run(ctx, on, p.lock.step())
+	}
+	return p.lock.release, err
+}
+
 // release gives the lock back; it may be called whether or not it is held.
 func (l *lock) release() error {
 	if l.file == nil {

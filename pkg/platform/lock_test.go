@@ -8,6 +8,27 @@ import (
 	"platformctl/pkg/plan"
 )
 
+func TestTheLockIsHeldUntilItIsReleased(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	one, other := &Platform{lock: &lock{path: path}}, &lock{path: path}
+	release, err := one.Hold(t.Context(), func(plan.Event) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if holder, err := other.take(); err != nil || !strings.Contains(holder, "another platformctl is at work") {
+		t.Errorf("%q, %v", holder, err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	if holder, err := other.take(); err != nil || holder != "" {
+		t.Errorf("it is not given back: %q, %v", holder, err)
+	}
+	if err := other.release(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLockWaitsForItsHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state", "lock")
 	first, second := &lock{path: path}, &lock{path: path}

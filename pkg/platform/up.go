@@ -15,15 +15,12 @@ import (
 // Up brings the platform up, from wherever an earlier run left it, and returns the address of its API. What failed leaves
 // its evidence in a folder that the error names.
 func (p *Platform) Up(ctx context.Context, on func(plan.Event)) (api string, err error) {
-	defer func() { err = errors.Join(err, p.lock.release()) }()
 	// What there is to do is decided under the lock: who had it before us may have done it all.
-	if holder, err := p.lock.take(); err != nil {
+	release, err := p.Hold(ctx, on)
+	if err != nil {
 		return "", err
-	} else if holder != "" {
-		if err := plan.Run(ctx, on, p.lock.step()); err != nil {
-			return "", err
-		}
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	goals, err := p.upSteps(ctx)
 	if err != nil {
 		return "", err
