@@ -189,5 +189,10 @@ func FuzzDecode(f *testing.F) {
 		if r, err := contract.DecodePaymentResult(body, ""); err == nil && r.OrderID < 1 {
 			t.Errorf("%s: order %d", body, r.OrderID)
 		}
+		for _, key := range contract.Keys() {
+			if id, order, err := contract.Check(key, body); err == nil && (id == "" || order < 1) {
+				t.Errorf("%s may be published on %s: message %q, order %d", body, key, id, order)
+			}
+		}
 	})
 }

@@ -1,10 +1,28 @@
 package contract_test
 
 import (
+	"regexp"
 	"testing"
 
 	"platformctl/pkg/contract"
 )
+
+// Whatever a client sends as its traceparent, what goes on is one of the standard's form, or none.
+func FuzzParseTrace(f *testing.F) {
+	for _, seed := range []string{"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", "", "00-----", "ff-"} {
+		f.Add(seed)
+	}
+	form := regexp.MustCompile(`^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+	f.Fuzz(func(t *testing.T, header string) {
+		trace := contract.ParseTrace(header)
+		if trace != "" && (!form.MatchString(string(trace)) || trace.ID() != header[3:35] || contract.ParseTrace(string(trace)) != trace) {
+			t.Errorf("%q became %q", header, trace)
+		}
+		if next := trace.Next(); !form.MatchString(string(next)) || trace != "" && next.ID() != trace.ID() {
+			t.Errorf("%q goes on as %q", header, next)
+		}
+	})
+}
 
 func TestParseTrace(t *testing.T) {
 	const trace, span = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

@@ -127,6 +127,28 @@ func get(t *testing.T, url string) (int, string, bool) {
 	return answer.StatusCode, strings.TrimSpace(string(body)), answer.Close
 }
 
+// Headers that are larger than any client of ours needs are refused; what is a little smaller is answered.
+func TestHeadersAreLimited(t *testing.T) {
+	s := start(t, daemon.Service{})
+	for size, want := range map[int]int{15 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge, 8 << 20: http.StatusRequestHeaderFieldsTooLarge} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/live", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("X-Large", strings.Repeat("x", size))
+		answer, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatalf("%d bytes: %v", size, err)
+		}
+		if err := answer.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if answer.StatusCode != want {
+			t.Errorf("%d bytes: %s", size, answer.Status)
+		}
+	}
+}
+
 func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -125,6 +125,7 @@ func (r *reading) program(folder string) error {
 	for _, e := range entries {
 		file := path.Join(folder, e.Name())
 		switch {
+		case e.Name() == "testdata": // what the tests alone read, the fuzzers' corpora among it
 		case e.IsDir():
 			err = r.embedded(file)
 		case counts(e):
