@@ -93,7 +93,7 @@ unit: go ## tests that need no servers
 integration: build ## tests on PostgreSQL and RabbitMQ from the product's own images
 	@bin/platformctl servers -- go test -count=1 $(needs-servers)
 
-kill: build ## services and servers are killed under load: nothing may be lost, doubled, oversold or stuck
+kill: build ## services and servers are killed under load, and a disk is full: nothing may be lost, doubled, oversold or stuck
 	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run "TestKilled|TestReleases" ./e2e/kill
 
 chaos: build ## a minute of faults on a running platform, of a fixed seed and of a fresh one; ARGS="--cluster NAME"

@@ -33,6 +33,9 @@ type Settings struct {
 	Name    string // its containers are called after it
 	Project string // the checkout
 	Port    int    // the first of ten on loopback that are the lab's
+	// Disk is the size of PostgreSQL's disk, "256m". It is in memory then, can be filled, and outlives the server; without it there is
+	// all of the engine's space.
+	Disk string
 }
 
 // Lab is a platform; New makes one.
@@ -109,8 +112,17 @@ func (l *Lab) Close(ctx context.Context) error {
 	for _, p := range l.services {
 		errs = append(errs, p.kill())
 	}
-	_, err := l.run.Run(ctx, command.New("docker", "rm", "--force", "--volumes", l.container(PostgreSQL), l.container(RabbitMQ)))
-	return errors.Join(append(errs, err, os.RemoveAll(l.dir))...)
+	gone := []string{l.container(PostgreSQL), l.container(RabbitMQ)}
+	if l.Disk != "" {
+		gone = append(gone, l.disk())
+	}
+	_, err := l.run.Run(ctx, command.New("docker", append([]string{"rm", "--force", "--volumes"}, gone...)...))
+	errs = append(errs, err)
+	if l.Disk != "" {
+		_, err := l.run.Run(ctx, command.New("docker", "volume", "rm", "--force", l.disk()))
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, os.RemoveAll(l.dir))...)
 }
 
 // Start starts a part that does not run. It does not wait until the part answers. A service gets env besides what it needs, a
@@ -143,12 +155,12 @@ func (l *Lab) Await(ctx context.Context, part string) error {
 		if err == nil {
 			return nil
 		}
-		if ended := l.ended(ctx, part); ended != nil {
+		if ended := l.Ended(ctx, part); ended != nil {
 			return fmt.Errorf("%s does not come up: %w: %w", part, err, ended)
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%s does not come up: %w: %s", part, err, l.said(context.WithoutCancel(ctx), part))
+			return fmt.Errorf("%s does not come up: %w: %s", part, err, l.Said(context.WithoutCancel(ctx), part))
 		case <-again.C:
 		}
 	}

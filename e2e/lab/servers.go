@@ -34,6 +34,43 @@ func (l *Lab) image(ctx context.Context, server string) (string, error) {
 	return image, nil
 }
 
+// disk is what the container and the volume of PostgreSQL's small disk are called.
+func (l *Lab) disk() string { return l.container(PostgreSQL) + "-disk" }
+
+// filler is the file that takes all space of the disk.
+const filler = "/disk/filler"
+
+// makeDisk makes the small disk. A volume in memory is gone with the last container that has it: this one never uses it, and stays.
+func (l *Lab) makeDisk(ctx context.Context) error {
+	image, err := l.image(ctx, PostgreSQL)
+	if err != nil {
+		return err
+	}
+	for _, line := range [][]string{
+		{"volume", "create", "--driver", "local", "--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=uid=999,gid=999,mode=0700,size=" + l.Disk, l.disk()},
+		{"run", "--detach", "--name", l.disk(), "--label", fmt.Sprintf("%s=%d", serversLabel, os.Getpid()), "--network", "none", "--user", "999:999",
+			"--volume", l.disk() + ":/disk", "--entrypoint", "/bin/sleep", image, "infinity"},
+	} {
+		if _, err := l.run.Run(ctx, command.New("docker", line...)); err != nil {
+			return fmt.Errorf("make a disk for PostgreSQL: %w", err)
+		}
+	}
+	return nil
+}
+
+// Fill takes all space that is left on PostgreSQL's small disk.
+func (l *Lab) Fill(ctx context.Context) error {
+	return l.atDisk(ctx, "! cat /dev/zero >"+filler+" 2>/dev/null")
+}
+
+// Free gives the space back.
+func (l *Lab) Free(ctx context.Context) error { return l.atDisk(ctx, "rm "+filler) }
+
+func (l *Lab) atDisk(ctx context.Context, script string) error {
+	_, err := l.run.Run(ctx, command.New("docker", "exec", l.disk(), "sh", "-c", script))
+	return err
+}
+
 // create makes a server's container and starts it.
 func (l *Lab) create(ctx context.Context, server string, env, args []string, more ...string) error {
 	image, err := l.image(ctx, server)
@@ -80,8 +117,15 @@ func (l *Lab) createPostgres(ctx context.Context) error {
 		}
 	}
 	port := l.port(ports[PostgreSQL])
+	volume := "/var/lib/postgresql/data"
+	if l.Disk != "" {
+		if err := l.makeDisk(ctx); err != nil {
+			return err
+		}
+		volume = l.disk() + ":" + volume
+	}
 	return l.create(ctx, PostgreSQL, []string{"POSTGRES_PASSWORD=" + l.password, "POSTGRES_OWNER_PASSWORD=" + l.password, "POSTGRES_MEMORY_MB=1024"},
-		[]string{"--volume", "/var/lib/postgresql/data", "--volume", scripts + ":/scripts/initdb:ro", "--tmpfs", "/var/run/postgresql:uid=999,gid=999", "--env", "PGPORT=" + port, "--shm-size", "256m"},
+		[]string{"--volume", volume, "--volume", scripts + ":/scripts/initdb:ro", "--tmpfs", "/var/run/postgresql:uid=999,gid=999", "--env", "PGPORT=" + port, "--shm-size", "256m"},
 		"-c", "port="+port, "-c", "listen_addresses=127.0.0.1")
 }
 
@@ -100,8 +144,8 @@ func (l *Lab) createRabbit(ctx context.Context) error {
 			"--tmpfs", "/tmp/rabbitmq:uid=999,gid=999", "--volume", conf + ":/tmp/rabbitmq/conf.d/10-lab.conf:ro"})
 }
 
-// ended is nil while a part runs, else an error with what it said last.
-func (l *Lab) ended(ctx context.Context, part string) error {
+// Ended is nil while a part runs, else an error with what it said last.
+func (l *Lab) Ended(ctx context.Context, part string) error {
 	if p, ok := l.services[part]; ok {
 		select {
 		case <-p.done:
@@ -112,18 +156,18 @@ func (l *Lab) ended(ctx context.Context, part string) error {
 	}
 	out, err := l.run.Run(ctx, command.New("docker", "inspect", "--format", "{{.State.Running}}", l.container(part)))
 	if err == nil && strings.TrimSpace(string(out)) != "true" {
-		err = errors.New("it has ended: " + l.said(ctx, part))
+		err = errors.New("it has ended: " + l.Said(ctx, part))
 	}
 	return err
 }
 
-// said is the end of what a part has said.
-func (l *Lab) said(ctx context.Context, part string) string {
+// Said is the end of what a part has said.
+func (l *Lab) Said(ctx context.Context, part string) string {
 	if p, ok := l.services[part]; ok {
 		return p.said()
 	}
 	var said strings.Builder
-	if _, err := l.run.Run(ctx, command.Command{Name: "docker", Args: []string{"logs", "--tail", "40", l.container(part)}, Stdout: &said, Stderr: &said}); err != nil {
+	if _, err := l.run.Run(ctx, command.Command{Name: "docker", Args: []string{"logs", "--tail", "1000", l.container(part)}, Stdout: &said, Stderr: &said}); err != nil {
 		return err.Error()
 	}
 	return said.String()
