@@ -42,6 +42,7 @@ type env struct {
 	data    func(context.Context, thePlatform, func(plan.Note)) (theData, error)
 	broker  func(context.Context, thePlatform) (theBroker, error)
 	tables  func(context.Context, thePlatform) (inspect.Database, error)
+	look    func(context.Context, thePlatform) (func(context.Context) watched, error)
 	screen  atomic.Pointer[terminal.Renderer] // a signal may come while the flags are read
 	mode    terminal.Mode
 	chatter *chatter
@@ -90,7 +91,7 @@ func newEnv(std streams) *env {
 	e.rerun.Store("")
 	e.open = func(s platform.Settings) (thePlatform, error) { return platform.New(s, command.Local{}) }
 	e.data = e.dataOf
-	e.broker, e.tables = e.brokerOf, e.tablesOf
+	e.broker, e.tables, e.look = e.brokerOf, e.tablesOf, e.lookOf
 	// Until the flags are read errors are shown as they would be without any.
 	e.screen.Store(terminal.New(std.Err, terminal.Auto, terminal.On(std.Err, std.Getenv)))
 	return e

@@ -364,9 +364,11 @@ Cache:   359 MB in /c
 RELEASE   NAMESPACE  REVISION  STATUS
 rabbitmq  messaging         2  deployed
 
-POD                              NAMESPACE  STATE    RESTARTS  AGE    REASON
-rabbitmq-0                       messaging  Pending         0  1m15s  ImagePullBackOff: Back-off pulling
-order-api-order-api-chart-5d9-x  apps       ready          12  2h00m
+POD                              STATE    RESTARTS  AGE
+rabbitmq-0                       Pending         0  1m15s
+order-api-order-api-chart-5d9-x  ready          12  2h00m
+
+rabbitmq-0: ImagePullBackOff: Back-off pulling
 `
 	if diff := cmp.Diff(want, r.out); diff != "" {
 		t.Error(diff)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,8 +16,8 @@ import (
 )
 
 type statusFlags struct {
-	wait bool
-	out  output
+	wait, watch bool
+	out         output
 }
 
 func newStatus(e *env) *cobra.Command {
@@ -26,13 +27,22 @@ func newStatus(e *env) *cobra.Command {
 		Short: "Cluster, releases, pods with reasons, the API's address",
 		Long: `status shows what is there: the cluster, the releases, the pods with the reason
 where one is not ready, the address of the API, and what the caches hold. It
-ends with exit code 3 unless all is ready.`,
+ends with exit code 3 unless all is ready.
+
+-w shows what the platform does instead: throughput, p99, outbox, queues, dead
+letters, seats and pods, by the services' metrics, each second until Ctrl-C.
+Where it cannot draw in place, and with --progress plain, it writes a line a
+second; with -o json, an object a line.`,
+		Example:     "  platformctl status\n  platformctl status -w\n  platformctl status -w -o json",
 		Args:        noArgs,
 		Annotations: map[string]string{annotationRerun: "status --wait"},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
-	cmd.Flags().BoolVar(&f.wait, "wait", false, "first wait until all is ready")
-	f.out.add(cmd.Flags())
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.BoolVar(&f.wait, "wait", false, "first wait until all is ready")
+	flags.BoolVarP(&f.watch, "watch", "w", false, "show what the platform does, each second, until Ctrl-C")
+	f.out.add(flags)
 	return cmd
 }
 
@@ -50,6 +60,9 @@ func (f statusFlags) run(ctx context.Context, e *env) error {
 			return err
 		}
 		e.ui().Pause()
+	}
+	if f.watch {
+		return e.watch(ctx, p, asJSON)
 	}
 	s, err := p.Status(ctx)
 	if err != nil {
@@ -111,14 +124,22 @@ func printStatus(w io.Writer, s platform.Status) error {
 		if !p.Ready {
 			state = p.Phase
 		}
-		age := terminal.Age(time.Duration(p.AgeSecs) * time.Second)
-		reason := p.Reason
-		if p.Message != "" {
-			reason += ": " + p.Message
-		}
-		rows = append(rows, []string{p.Name, p.Namespace, state, strconv.Itoa(p.Restarts), age, reason})
+		rows = append(rows, []string{p.Name, state, strconv.Itoa(p.Restarts), terminal.Age(time.Duration(p.AgeSecs) * time.Second)})
 	}
-	return section(w, []string{"POD", "NAMESPACE", "STATE", "RESTARTS", "AGE", "REASON"}, rows)
+	if err := section(w, []string{"POD", "STATE", "RESTARTS", "AGE"}, rows); err != nil {
+		return err
+	}
+	// A reason is a sentence, and beside the long names of pods there is no room for one.
+	for _, p := range s.Pods {
+		reason := strings.TrimPrefix(p.Reason+": "+p.Message, ": ")
+		if reason = strings.TrimSuffix(reason, ": "); reason == "" {
+			continue
+		}
+		if err := terminal.Text(w, "\n"+folded(p.Name+": "+reason, columns)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // section is a table with an empty line before it.

@@ -94,3 +94,16 @@ func TestANodeMustHaveReportedInThisLife(t *testing.T) {
 		t.Errorf("of now: %q", why)
 	}
 }
+
+func TestPodsThatRun(t *testing.T) {
+	old, now, waits := since(started.Add(-time.Minute)), since(started.Add(time.Second)), since(started.Add(time.Second))
+	old.Name, now.Name, waits.Name = "old", "now", "waits"
+	waits.Status.Phase = corev1.PodPending
+	names, err := client(started, fake.NewClientset(deployment(1), old, now, waits)).Running(t.Context(), orderAPI)
+	if err != nil || len(names) != 1 || names[0] != "now" {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := client(started, fake.NewClientset()).Running(t.Context(), orderAPI); err == nil {
+		t.Error("pods of what is not there")
+	}
+}
