@@ -15,7 +15,6 @@ import (
 
 	"platformctl/pkg/command"
 	"platformctl/pkg/fault"
-	"platformctl/pkg/inspect"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
 	"platformctl/pkg/platform"
@@ -41,7 +40,7 @@ type env struct {
 	open    func(platform.Settings) (thePlatform, error)
 	data    func(context.Context, thePlatform, func(plan.Note)) (theData, error)
 	broker  func(context.Context, thePlatform) (theBroker, error)
-	tables  func(context.Context, thePlatform) (inspect.Database, error)
+	tables  func(context.Context, thePlatform) (theTables, error)
 	look    func(context.Context, thePlatform) (func(context.Context) watched, error)
 	screen  atomic.Pointer[terminal.Renderer] // a signal may come while the flags are read
 	mode    terminal.Mode

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +14,7 @@ import (
 
 	"platformctl/pkg/fault"
 	"platformctl/pkg/inspect"
+	"platformctl/pkg/platform"
 	"platformctl/pkg/terminal"
 )
 
@@ -104,6 +106,7 @@ func (f traceFlags) run(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
+	defer func() { _ = db.Close() }() // it only read
 	var lives []inspect.Life
 	if f.stuck {
 		lives, err = inspect.Stuck(ctx, db, mostStuck)
@@ -136,18 +139,23 @@ func (e *env) traceOf(ctx context.Context, p thePlatform, order int64) (inspect.
 	if err != nil {
 		return inspect.Trace{}, err
 	}
+	defer func() { _ = db.Close() }() // it only read
 	life, ok, err := inspect.LifeOf(ctx, db, order)
 	if err != nil {
 		return inspect.Trace{}, fault.New(fault.CodeOf(err), e.line("status"), "%w", err)
 	}
 	if !ok {
-		return inspect.Trace{}, fault.Usage(e.line("order --show 1 --qty 2")+"   # places one", "there is no order %d", order)
+		return inspect.Trace{}, e.noOrder(order)
 	}
 	traces, err := e.tell(ctx, p, []inspect.Life{life})
 	if err != nil {
 		return inspect.Trace{}, err
 	}
 	return traces[0], nil
+}
+
+func (e *env) noOrder(order int64) error {
+	return fault.Usage(e.line("order --show 1 --qty 2")+"   # places one", "there is no order %d", order)
 }
 
 // tell makes traces of lives. The broker is asked only where an order has not ended, and what it does not answer is left out.
@@ -180,25 +188,45 @@ func (e *env) tell(ctx context.Context, p thePlatform, lives []inspect.Life) ([]
 	return traces, nil
 }
 
-// tablesOf is the running platform's database, for who only reads.
-func (e *env) tablesOf(ctx context.Context, p thePlatform) (inspect.Database, error) {
+// theTables are a connection to the platform's database; an inspect.Reader is one.
+type theTables interface {
+	inspect.Database
+	Close() error
+}
+
+// tablesOf is a connection to the running platform's database, for who only reads: a client of our own through the API server, for to
+// start one beside the server takes longer than all else of a trace.
+func (e *env) tablesOf(ctx context.Context, p thePlatform) (theTables, error) {
+	login, err := p.Database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if login == nil {
+		return nil, fault.Unfit(e.line("up"), "the platform is not running: cluster %s has no database", e.cluster)
+	}
 	client, err := p.Kube(ctx)
 	if err != nil {
 		return nil, err
 	}
-	_, psql, err := proven(client)
-	return psql, err
+	s, err := platform.FindService("postgres")
+	if err != nil {
+		return nil, err
+	}
+	r, err := inspect.Tables{
+		User: "postgres", Password: login.Password, Database: "postgresdb",
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return client.Dial(ctx, s.Namespace, s.Workload+"-0", s.Ports[0].Number)
+		},
+	}.Open(ctx)
+	if err != nil {
+		return nil, fault.New(fault.CodeOf(err), e.line("status"), "%w", err)
+	}
+	return r, nil
 }
 
 func printTrace(w io.Writer, t inspect.Trace) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "order %d is %s", t.Order, t.Status)
-	if t.Ended != nil {
-		fmt.Fprintf(&b, " after %s", terminal.Duration(t.Ended.Sub(t.Created)))
-	} else {
-		fmt.Fprintf(&b, " since %s", terminal.Duration(t.At.Sub(t.Created)))
-	}
-	fmt.Fprintf(&b, ": show %d, %s, user %s\n", t.Show, plural(int(t.Quantity), "seat"), t.User)
+	fmt.Fprintf(&b, "%s: show %d, %s, user %s\n", stateOf(t), t.Show, plural(int(t.Quantity), "seat"), t.User)
 	fmt.Fprintf(&b, "%s  trace %s\n\n", t.Created.UTC().Format("2006-01-02 15:04:05.000 UTC"), orNone(t.ID))
 	for _, line := range t.Lines() {
 		b.WriteString(line + "\n")
@@ -210,6 +238,14 @@ func printTrace(w io.Writer, t inspect.Trace) error {
 		b.WriteString("\n" + folded("it waits "+t.Waits, columns) + "\n")
 	}
 	return terminal.Text(w, b.String())
+}
+
+// stateOf is a sentence on an order: what it is, and since when.
+func stateOf(t inspect.Trace) string {
+	if t.Ended != nil {
+		return fmt.Sprintf("order %d is %s after %s", t.Order, t.Status, terminal.Duration(t.Ended.Sub(t.Created)))
+	}
+	return fmt.Sprintf("order %d is %s since %s", t.Order, t.Status, terminal.Duration(t.At.Sub(t.Created)))
 }
 
 // folded breaks a text into lines of at most so many columns, at its blanks.

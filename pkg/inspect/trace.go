@@ -216,14 +216,19 @@ func (t Trace) Lines() []string {
 		if i > 0 {
 			took = "+" + span(s.At.Sub(t.Steps[i-1].At))
 		}
-		text := s.What
-		if s.Pod != "" {
-			text += " " + ShortPod(s.Pod)
-		}
-		lines = append(lines, fmt.Sprintf("%8s %8s  %s%s", at, took, branches(t.Steps, i), text))
+		lines = append(lines, fmt.Sprintf("%8s %8s  %s%s", at, took, branches(t.Steps, i), s.text()))
 	}
 	return lines
 }
+
+// Line is a step as it is told the moment it is known, when nobody knows what comes after it: with the time since the first one, and
+// the further to the right, the later in the order's life.
+func (s Step) Line(since time.Time) string {
+	return fmt.Sprintf("%8s  %s%s", span(s.At.Sub(since)), strings.Repeat("   ", level(s)), s.text())
+}
+
+// text is what happened, and where.
+func (s Step) text() string { return strings.TrimSpace(s.What + " " + ShortPod(s.Pod)) }
 
 // branches are what is drawn before a step: its own branch, and those of the steps that it stands under and that go on below it.
 func branches(steps []Step, i int) string {
@@ -260,7 +265,7 @@ func level(s Step) int { return (s.Depth + 1) / 2 }
 func (t Trace) Longest() (longest time.Duration, before string) {
 	for i := 1; i < len(t.Steps); i++ {
 		if took := t.Steps[i].At.Sub(t.Steps[i-1].At); took > longest {
-			longest, before = took, strings.TrimSpace(t.Steps[i].What+" "+ShortPod(t.Steps[i].Pod))
+			longest, before = took, t.Steps[i].text()
 		}
 	}
 	return longest, before

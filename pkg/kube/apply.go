@@ -57,7 +57,10 @@ func Decode(manifest []byte) ([]*unstructured.Unstructured, error) {
 // resource is the client for the kind, and within the namespace, of an object.
 func (c *Client) resource(o *unstructured.Unstructured) (dynamic.ResourceInterface, error) {
 	gvk := o.GroupVersionKind()
-	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	mapping, err := c.usual.RESTMapping(gvk.GroupKind(), gvk.Version)
+	if err != nil {
+		mapping, err = c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -10,9 +10,11 @@ import (
 	"log/slog"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
@@ -41,7 +43,8 @@ type Client struct {
 	dynamic   dynamic.Interface
 	discovery discovery.CachedDiscoveryInterface
 	mapper    meta.ResettableRESTMapper
-	born      time.Time // of the cluster's present life
+	usual     *meta.DefaultRESTMapper // of kinds that every API server has: it is not asked for them
+	born      time.Time               // of the cluster's present life
 }
 
 // Connect makes a client from the text of a kubeconfig. It sends nothing. Warnings of the API server go to log.
@@ -69,6 +72,14 @@ func Connect(kubeconfig []byte, born time.Time, log io.Writer) (*Client, error) 
 	// In memory only: a cache on the disk is found again by host and port, and lies after a cluster was made anew.
 	c.discovery = memory.NewMemCacheClient(typed.Discovery())
 	c.mapper = restmapper.NewDeferredDiscoveryRESTMapper(c.discovery)
+	// Most commands ask for a kind or two of these, and discovery takes longer than all that they ask.
+	c.usual = meta.NewDefaultRESTMapper(nil)
+	c.usual.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	for _, kind := range []schema.GroupVersionKind{
+		corev1.SchemeGroupVersion.WithKind("Secret"), appsv1.SchemeGroupVersion.WithKind("Deployment"), appsv1.SchemeGroupVersion.WithKind("StatefulSet"),
+	} {
+		c.usual.Add(kind, meta.RESTScopeNamespace)
+	}
 	return c, nil
 }
 
