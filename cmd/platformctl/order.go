@@ -31,7 +31,7 @@ func newOrder(e *env) *cobra.Command {
 		Long: `order places an order, follows it until it is CONFIRMED or CANCELLED, and prints
 it. Both are ends, and both exit 0. One that has not ended in time exits 4, with
 its last state. With the number of an order that was placed it follows that one.
---follow shows each hop of the order, with its time.`,
+--follow shows each hop of the order, with its time, as it happens.`,
 		Example: "  platformctl order --show 1 --qty 2\n  platformctl order --show 3 --qty 1 --user 123 -o json\n  platformctl order 17",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
@@ -49,7 +49,7 @@ its last state. With the number of an order that was placed it follows that one.
 	flags.StringVar(&f.qty, "qty", "", "`number` of seats")
 	flags.StringVar(&f.user, "user", "platformctl", "`id` of the user who orders")
 	flags.DurationVar(&f.wait, "wait", 30*time.Second, "how long to follow the order")
-	flags.BoolVar(&f.trace, "follow", false, "show the hops of its life instead, as trace does")
+	flags.BoolVar(&f.trace, "follow", false, "show the hops of its life, each as it happens")
 	f.out.add(flags)
 	return cmd
 }
@@ -129,19 +129,13 @@ func (f orderFlags) run(ctx context.Context, e *env, args []string) error {
 	if err != nil {
 		return err
 	}
-	last, err := f.follow(ctx, e, newShop(api, e.line), id, request)
+	s := newShop(api, e.line)
+	if f.trace {
+		return f.hops(ctx, e, p, s, id, request, asJSON)
+	}
+	last, err := f.follow(ctx, e, s, id, request)
 	if last.OrderID == 0 {
 		return err
-	}
-	if f.trace {
-		t, failed := e.traceOf(ctx, p, last.OrderID)
-		switch {
-		case failed != nil:
-			return errors.Join(err, failed)
-		case asJSON:
-			return errors.Join(printJSON(e.Out, t), err)
-		}
-		return errors.Join(printTrace(e.Out, t), err)
 	}
 	// Also an order that was not followed to its end is shown as far as it came.
 	if asJSON {
@@ -168,14 +162,18 @@ func (f orderFlags) follow(ctx context.Context, e *env, s *shop, id int64, reque
 		}
 	})
 	if err != nil && fault.CodeOf(err) == fault.CodeTimedOut && last.OrderID != 0 {
-		return last, fault.TimedOut(e.line("logs order payment")+"\n"+e.line("status")+"\n"+e.line(fmt.Sprintf("order %d", id))+"   # goes on following it",
-			"order %d is still %s after %s", id, last.Status, terminal.Duration(f.wait))
+		return last, f.outOfTime(e, id, last.Status)
 	}
 	var refused *refusal
 	if errors.As(err, &refused) && refused.Reason == "order_not_found" {
-		return last, fault.Usage(e.line("order --show 1 --qty 2")+"   # places one", "there is no order %d", id)
+		return last, e.noOrder(id)
 	}
 	return last, err
+}
+
+func (f orderFlags) outOfTime(e *env, id int64, status string) error {
+	return fault.TimedOut(e.line("logs order payment")+"\n"+e.line("status")+"\n"+e.line(fmt.Sprintf("order %d", id))+"   # goes on following it",
+		"order %d is still %s after %s", id, status, terminal.Duration(f.wait))
 }
 
 func printOrder(w io.Writer, o placedOrder) error {
