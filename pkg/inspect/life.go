@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"platformctl/pkg/contract"
 )
 
 // Database answers a statement that makes one JSON document in one row of one column.
@@ -52,6 +54,16 @@ type Hop struct {
 	Pod   string     `json:"pod"`
 	Tries int64      `json:"tries"`
 	Trace string     `json:"traceparent,omitempty"`
+	// Before are the sessions, by their ends, that may have had its message before, where it came again: those of its queue that
+	// ended while it was there.
+	Before []Session `json:"before,omitempty"`
+}
+
+// Session is a consumer's, that has ended.
+type Session struct {
+	Pod   string     `json:"pod"`
+	Seen  time.Time  `json:"seen"`  // at the last
+	Ended *time.Time `json:"ended"` // nil where it ended without a word, for it was killed
 }
 
 // All by indexes on the order, but for the outbox, in which is only what is on its way. %s chooses the orders' ids.
@@ -63,10 +75,21 @@ SELECT coalesce(json_agg(l ORDER BY l.n), '[]') FROM (
 		(SELECT json_build_object('status', p.status, 'amount', p.amount, 'refundDue', p.refund_due) FROM payments p WHERE p.order_id = o.id LIMIT 1) AS payment,
 		(SELECT json_agg(json_build_object('key', e.routing_key, 'relay', coalesce(e.relay, ''), 'leaseUntil', e.lease_until, 'createdAt', e.created_at) ORDER BY e.id)
 			FROM outbox e WHERE e.correlation_id = o.id::text) AS outbox,
-		(SELECT json_agg(json_build_object('hop', h.hop, 'at', h.at, 'began', nullif(h.began, '0001-01-01 00:00:00Z'), 'pod', h.pod, 'tries', h.tries, 'traceparent', coalesce(h.traceparent, '')) ORDER BY h.at)
+		(SELECT json_agg(json_build_object('hop', h.hop, 'at', h.at, 'began', nullif(h.began, '0001-01-01 00:00:00Z'), 'pod', h.pod, 'tries', h.tries, 'traceparent', coalesce(h.traceparent, ''),
+			'before', CASE WHEN h.tries > 1 THEN (` + sessionsBefore + `) END) ORDER BY h.at)
 			FROM order_events h WHERE h.order_id = o.id) AS hops
 	FROM chosen c JOIN orders o ON o.id = c.id
 ) l`
+
+// A session says each five seconds that it is there; one that was not seen for longer is dead. The one that has the message now is not
+// among them. The second is for clocks, and for an end that was noted after the broker had seen it.
+const sessionsBefore = `
+	SELECT json_agg(json_build_object('pod', s.pod, 'seen', s.seen, 'ended', s.ended) ORDER BY coalesce(s.ended, s.seen))
+	FROM consumer_sessions s
+	WHERE s.queue = CASE WHEN h.hop IN ('payment_succeeded', 'payment_failed', 'created_again') THEN '` + contract.QueueOrderCreated + `' ELSE '` + contract.QueuePaymentResults + `' END
+		AND s.began < h.began AND coalesce(s.ended, s.seen) <= h.began + interval '1 second'
+		AND coalesce(s.ended, s.seen + interval '7 seconds') >= o.created_at AND (s.ended IS NOT NULL OR s.seen < now() - interval '7 seconds')
+		AND s.id IS DISTINCT FROM (SELECT c.id FROM consumer_sessions c WHERE c.queue = s.queue AND c.pod = h.pod AND c.began < h.began ORDER BY c.began DESC LIMIT 1)`
 
 // What is stuck is pending for longer than that: orders end within milliseconds.
 const stuckAfter = 5 * time.Second

@@ -57,7 +57,7 @@ func steps(l Life, h Hop) []Step {
 		if h.Began == nil {
 			return nil
 		}
-		return []Step{{*h.Began, depth, what, h.Pod}}
+		return append(had(h, depth), Step{*h.Began, depth, what, h.Pod})
 	}
 	delivered := "delivered to"
 	if h.Tries > 1 {
@@ -97,6 +97,31 @@ func steps(l Life, h Hop) []Step {
 		return []Step{{h.At, inResult, "too late: the payment is to be paid back", ""}}
 	}
 	return []Step{{h.At, inOrder, h.Hop, h.Pod}}
+}
+
+// had are the pods that had a message before, as far as that is known. When they let it go is not: it is told when it came again.
+func had(h Hop, depth int) []Step {
+	if h.Tries < 2 {
+		return nil
+	}
+	if len(h.Before) == 0 {
+		return []Step{{*h.Began, depth, "delivered before, nobody noted to whom", ""}}
+	}
+	certain := int64(len(h.Before)) < h.Tries
+	var steps []Step
+	for _, s := range h.Before {
+		what := "unfinished by a pod that died:"
+		switch {
+		case certain && s.Ended != nil:
+			what = "let go, as its session ended, by"
+		case !certain && s.Ended != nil:
+			what = "perhaps with one that ended:"
+		case !certain:
+			what = "perhaps with one that died:"
+		}
+		steps = append(steps, Step{*h.Began, depth, what, s.Pod})
+	}
+	return steps
 }
 
 // inOutbox tells how long an event lay in the outbox, from its storing to its confirm.

@@ -51,7 +51,8 @@ func TestTraceOfWhatTheTablesHave(t *testing.T) {
     20ms   +0.0ms  ├─ delivered to payment-service rbdxc
     22ms   +2.0ms  │  ├─ payment SUCCEEDED, 100, and its event stored
     30ms   +8.0ms  │  └─ payment.succeeded confirmed by the broker after 8.0ms
-    44ms    +14ms  └─ delivered for the 2nd time, to payment-service rbdxc
+    44ms    +14ms  ├─ delivered before, nobody noted to whom
+    44ms   +0.0ms  └─ delivered for the 2nd time, to payment-service rbdxc
     45ms   +1.0ms     ├─ nothing to do: it had a payment
     48ms   +3.0ms     └─ delivered to order-api pxvz9
     50ms   +2.0ms        └─ CONFIRMED, 2 seats sold`
@@ -88,6 +89,61 @@ func TestTraceOfWhatTheTablesHave(t *testing.T) {
 	letters := []Letter{{ID: "5f2c81ab", Key: "order.created", Order: 3, Reason: "no such thing"}}
 	if w := Tell(stuck[1], queues, letters).Waits; w != "for you: its order.created is dead letter 5f2c81ab: no such thing" {
 		t.Error(w)
+	}
+}
+
+// Order 1 came to payment-service three times: a pod was killed with it, one lost its connection, and the third took the payment,
+// which came to order-api twice. What is noted of others, before, after, alive, or of another queue, is of no concern.
+const redelivered = `
+INSERT INTO orders (id, user_id, show_id, quantity, status, created_at, ended_at) VALUES (1, 'u', 1, 1, 'CONFIRMED', '2025-01-01 10:00:00Z', '2025-01-01 10:00:09Z');
+INSERT INTO order_events (order_id, hop, at, began, pod, tries) VALUES
+	(1, 'payment_succeeded', '2025-01-01 10:00:06Z', '2025-01-01 10:00:05Z', 'payment-service-x-1-ccccc', 3),
+	(1, 'confirmed', '2025-01-01 10:00:09Z', '2025-01-01 10:00:08Z', 'order-api-x-1-ddddd', 2);
+INSERT INTO consumer_sessions (id, queue, pod, began, seen, ended) VALUES
+	('a', 'payment.order-created.q', 'payment-service-x-1-aaaaa', '2025-01-01 09:00Z', '2025-01-01 09:59:58Z', NULL),
+	('b', 'payment.order-created.q', 'payment-service-x-1-bbbbb', '2025-01-01 10:00:02Z', '2025-01-01 10:00:03Z', '2025-01-01 10:00:03Z'),
+	('c', 'payment.order-created.q', 'payment-service-x-1-ccccc', '2025-01-01 10:00:04Z', '2025-01-01 10:00:05Z', NULL),
+	('old', 'payment.order-created.q', 'payment-service-x-1-eeeee', '2025-01-01 08:00Z', '2025-01-01 09:00Z', '2025-01-01 09:00Z'),
+	('killed long ago', 'payment.order-created.q', 'payment-service-x-1-fffff', '2025-01-01 08:00Z', '2025-01-01 09:59:52Z', NULL),
+	('later', 'payment.order-created.q', 'payment-service-x-1-ggggg', '2025-01-01 11:00Z', '2025-01-01 11:00Z', '2025-01-01 11:00Z'),
+	('alive', 'payment.order-created.q', 'payment-service-x-1-hhhhh', '2025-01-01 09:00Z', now(), NULL),
+	('another', 'payment.events.q', 'payment-service-x-1-iiiii', '2025-01-01 09:00Z', '2025-01-01 10:00:01Z', '2025-01-01 10:00:01Z'),
+	('d', 'order.payment-results.q', 'order-api-x-1-ddddd', '2025-01-01 09:00Z', '2025-01-01 10:00:09Z', '2025-01-01 12:00Z');`
+
+func TestTraceTellsWhoHadAMessageBefore(t *testing.T) {
+	db := tables{postgrestest.New(t)}
+	if _, err := db.Pool.Exec(t.Context(), redelivered); err != nil {
+		t.Fatal(err)
+	}
+	told := func() string {
+		t.Helper()
+		life, ok, err := LifeOf(t.Context(), db, 1)
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		for _, line := range Tell(life, nil, nil).Lines() {
+			if n := len([]rune(line)); n > 80 {
+				t.Errorf("%d columns: %s", n, line)
+			}
+		}
+		return strings.Join(Tell(life, nil, nil).Lines(), "\n")
+	}
+	want := `   0.0ms           ├─ unfinished by a pod that died: payment-service aaaaa
+   0.0ms   +0.0ms  ├─ let go, as its session ended, by payment-service bbbbb
+   0.0ms   +0.0ms  └─ delivered for the 3rd time, to payment-service ccccc
+      1s      +1s     ├─ payment SUCCEEDED, and its event stored
+      3s      +2s     ├─ delivered before, nobody noted to whom
+      3s   +0.0ms     └─ delivered for the 2nd time, to order-api ddddd
+      4s      +1s        └─ CONFIRMED, 1 seat sold`
+	if diff := cmp.Diff(want, told()); diff != "" {
+		t.Error(diff)
+	}
+	// Two that ended meanwhile, and one of them had it.
+	if _, err := db.Pool.Exec(t.Context(), "UPDATE order_events SET tries = 2 WHERE hop = 'payment_succeeded'"); err != nil {
+		t.Fatal(err)
+	}
+	if text := told(); !strings.Contains(text, "perhaps with one that died: payment-service aaaaa") || !strings.Contains(text, "perhaps with one that ended: payment-service bbbbb") {
+		t.Error(text)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/outbox"
+	"platformctl/pkg/presence"
 	"platformctl/pkg/rabbit"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -52,7 +53,8 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 func (b Broker) Consumer(dialer *rabbit.Dialer, settler *Settler, metrics *rabbit.ConsumerMetrics) *rabbit.Consumer {
 	return &rabbit.Consumer{
 		Dialer: dialer, Queue: contract.QueuePaymentResults, Declare: b.declare, Prefetch: b.Prefetch, Batch: settleBatch,
-		Handle: settler.Handle, DeadExchange: b.DeadLetters, DeadKey: contract.KeyDeadLetter, Metrics: metrics,
+		Handle: settler.Handle, Beside: presence.Note{DB: settler.Store.DB, Queue: contract.QueuePaymentResults, Pod: settler.Store.Pod, Log: settler.Log}.Session,
+		DeadExchange: b.DeadLetters, DeadKey: contract.KeyDeadLetter, Metrics: metrics,
 		HeaderNames: rabbit.Headers{
 			Reason: contract.HeaderReason, Origin: contract.HeaderOrigin, Key: contract.HeaderKey, Tries: contract.HeaderTries, Died: contract.HeaderDied,
 		},

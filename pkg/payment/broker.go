@@ -6,6 +6,7 @@ import (
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/outbox"
+	"platformctl/pkg/presence"
 	"platformctl/pkg/rabbit"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -50,7 +51,9 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 
 // Consumer is the consumer of created orders.
 func (b Broker) Consumer(dialer *rabbit.Dialer, cashier *Cashier, metrics *rabbit.ConsumerMetrics) *rabbit.Consumer {
-	return b.consumer(dialer, contract.QueueOrderCreated, cashier.Handle, metrics)
+	c := b.consumer(dialer, contract.QueueOrderCreated, cashier.Handle, metrics)
+	c.Beside = presence.Note{DB: cashier.Store.DB, Queue: contract.QueueOrderCreated, Pod: cashier.Store.Pod, Log: cashier.Log}.Session
+	return c
 }
 
 // Drain is a consumer that keeps the old payment service's queue empty.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"sync"
 	"time"
 
 	"platformctl/pkg/failpoint"
@@ -35,6 +36,8 @@ type Consumer struct {
 	// acknowledged. Its context ends with the connection, or graceHandle after the consumer was stopped. It waits for
 	// servers that are away by itself: an error throws the whole session away, and all its messages come again.
 	Handle func(ctx context.Context, batch []amqp.Delivery) ([]Reject, error)
+	// Beside, if there is one, runs beside each session; its context is the session's life. The next session waits for its return.
+	Beside func(ctx context.Context)
 	// DeadExchange and DeadKey say where rejected messages are published, with HeaderNames as their headers.
 	DeadExchange, DeadKey string
 	HeaderNames           Headers
@@ -96,6 +99,13 @@ func (c *Consumer) session(ctx context.Context, s Session) error {
 		return fmt.Errorf("consume %s: %w", c.Queue, err)
 	}
 	s.Up()
+	if c.Beside != nil {
+		life, end := context.WithCancel(ctx)
+		var beside sync.WaitGroup
+		beside.Go(func() { c.Beside(life) })
+		defer beside.Wait()
+		defer end()
+	}
 	// The library hands over one message at a time. Without this buffer a look at what else is there would find nothing.
 	buffer := make(chan amqp.Delivery, c.Prefetch)
 	go func() {
