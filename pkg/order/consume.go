@@ -110,7 +110,7 @@ func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]r
 		if first[r.order] {
 			first[r.order] = false
 			if s.Log.Enabled(ctx, slog.LevelDebug) {
-				s.Log.DebugContext(ctx, "order ended", "order", r.order, "message", r.delivery.MessageId, "trace", contract.TraceOf(r.delivery.Headers).ID(), "paid", r.paid)
+				s.Log.DebugContext(ctx, "order ended", "order", r.order, "message", r.delivery.MessageId, "trace", contract.TraceOf(r.delivery.Headers).ID(), "delivered", by.At, "paid", r.paid)
 			}
 			continue
 		}

@@ -1,6 +1,7 @@
 package outbox_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -370,4 +371,31 @@ func TestNobodyOvertakesWhatDidNotFit(t *testing.T) {
 		}
 	}
 	drain(t, r)
+}
+
+func TestEachConfirmIsToldWhereSomebodyWantsToSeeIt(t *testing.T) {
+	db := postgrestest.New(t)
+	for level, want := range map[slog.Level]string{
+		slog.LevelInfo: "", slog.LevelDebug: "level=DEBUG msg=\"event confirmed\" correlation=1 message=m1 trace=00-4b-00-01 key=order.created\n",
+	} {
+		var said bytes.Buffer
+		r, b := outbox.New("a", db.Pool, slog.New(slog.NewTextHandler(&said, &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey {
+				return slog.Attr{}
+			}
+			return a
+		}}))), newBroker()
+		stop, end := session(t, r, b.publisher(func(string) confirmation { return known(nil) }))
+		events := insert(t, db, 1, 1, "a", time.Hour)
+		events[0].Trace = "00-4b-00-01"
+		r.Offer(events)
+		drain(t, r)
+		stop()
+		if err := receive(t, end); err != nil {
+			t.Fatal(err)
+		}
+		if said.String() != want {
+			t.Errorf("at %s it says %q", level, said.String())
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -47,6 +48,7 @@ func (r *Relay) forget(ctx context.Context, events []Event) bool {
 		case <-timer.C:
 		}
 	}
+	r.tell(ctx, events)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, id := range ids {
@@ -60,6 +62,16 @@ func (r *Relay) forget(ctx context.Context, events []Event) bool {
 		r.empty = nil
 	}
 	return true
+}
+
+// tell writes a line an event where somebody wants to see each.
+func (r *Relay) tell(ctx context.Context, confirmed []Event) {
+	if !r.Log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, e := range confirmed {
+		r.Log.DebugContext(ctx, "event confirmed", "correlation", e.CorrelationID, "message", e.MessageID, "trace", e.Trace, "key", e.Key)
+	}
 }
 
 // sweep takes over our service's events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as

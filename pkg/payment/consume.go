@@ -76,7 +76,7 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				if err == nil {
 					failpoint.Hit(failpoint.Committed)
 					c.Offer(events)
-					c.tell(ctx, events)
+					c.tell(ctx, came, events)
 				}
 				return err
 			},
@@ -106,7 +106,7 @@ func ofUnknown(batch []amqp.Delivery, unknown map[int32]bool) (rejects []rabbit.
 }
 
 // tell writes a line a payment where somebody wants to see each.
-func (c *Cashier) tell(ctx context.Context, events []outbox.Event) {
+func (c *Cashier) tell(ctx context.Context, came time.Time, events []outbox.Event) {
 	if !c.Log.Enabled(ctx, slog.LevelDebug) {
 		return
 	}
@@ -115,7 +115,7 @@ func (c *Cashier) tell(ctx context.Context, events []outbox.Event) {
 		if err != nil {
 			continue // it always is the order's number
 		}
-		c.Log.DebugContext(ctx, "payment taken", "order", order, "message", e.MessageID, "trace", contract.Trace(e.Trace).ID(), "key", e.Key)
+		c.Log.DebugContext(ctx, "payment taken", "order", order, "message", e.MessageID, "trace", contract.Trace(e.Trace).ID(), "delivered", came, "key", e.Key)
 	}
 }
 
