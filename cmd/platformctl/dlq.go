@@ -76,7 +76,7 @@ func (f dlqLsFlags) run(ctx context.Context, e *env) error {
 		e.ui().Say("there are no dead letters")
 		return nil
 	}
-	return printLetters(e.Out, letters, time.Now())
+	return printLetters(e.Out, e.width(), letters, time.Now())
 }
 
 // letters are the dead letters; an empty list where there are none.
@@ -98,10 +98,7 @@ func (e *env) letters(ctx context.Context) ([]inspect.Letter, error) {
 	return letters, nil
 }
 
-// columns is how wide a list is, at most.
-const columns = 80
-
-func printLetters(w io.Writer, letters []inspect.Letter, now time.Time) error {
+func printLetters(w io.Writer, width int, letters []inspect.Letter, now time.Time) error {
 	rows := make([][]string, 0, len(letters))
 	for _, l := range letters {
 		age := "-"
@@ -114,24 +111,7 @@ func printLetters(w io.Writer, letters []inspect.Letter, now time.Time) error {
 		}
 		rows = append(rows, []string{l.ID, age, orNone(l.Key), numberOrNone(l.Order), numberOrNone(l.Tries), reason})
 	}
-	return fittedTable(w, []string{"ID", "AGE", "KEY", "ORDER", "TRIES", "REASON"}, rows)
-}
-
-// fittedTable shortens the last column, so that the table is no wider than it should be; a quarter of the width it has in any case.
-func fittedTable(w io.Writer, header []string, rows [][]string) error {
-	last := len(header) - 1
-	room := columns
-	for i := range last {
-		width := len(header[i])
-		for _, row := range rows {
-			width = max(width, len([]rune(row[i])))
-		}
-		room -= width + 2
-	}
-	for _, row := range rows {
-		row[last] = shortened(row[last], max(room, columns/4))
-	}
-	return terminal.Table(w, header, rows)
+	return foldedTable(w, width, []string{"ID", "AGE", "KEY", "ORDER", "TRIES", "REASON"}, rows)
 }
 
 func orNone(s string) string {
@@ -146,14 +126,6 @@ func numberOrNone(n int64) string {
 		return "-"
 	}
 	return strconv.FormatInt(n, 10)
-}
-
-// shortened is the beginning of a text that is longer than its room.
-func shortened(s string, room int) string {
-	if runes := []rune(s); len(runes) > room {
-		return string(runes[:room-1]) + "…"
-	}
-	return s
 }
 
 type dlqShowFlags struct{ out output }
@@ -385,7 +357,7 @@ func (f dlqDropFlags) run(ctx context.Context, e *env, ids []string) error {
 		e.ui().Say("there is no such dead letter: nothing was to do")
 		return nil
 	}
-	if err := printLetters(e.Out, meant, time.Now()); err != nil || f.dry {
+	if err := printLetters(e.Out, e.width(), meant, time.Now()); err != nil || f.dry {
 		return err
 	}
 	if !f.yes {

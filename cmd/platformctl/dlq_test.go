@@ -24,27 +24,54 @@ func someLetters() []inspect.Letter {
 func TestPrintLetters(t *testing.T) {
 	var out strings.Builder
 	now := time.Date(2025, 11, 26, 11, 0, 44, 0, time.UTC)
-	if err := printLetters(&out, someLetters(), now); err != nil {
-		t.Fatal(err)
-	}
-	want := `ID        AGE    KEY             ORDER  TRIES  REASON
-5f2c81ab  1h00m  order.created      17      1  quantity is missing or not betwe…
+	for width, want := range map[int]string{
+		0: `ID        AGE    KEY             ORDER  TRIES  REASON
+5f2c81ab  1h00m  order.created      17      1  quantity is missing or not between 1 and 1000000
 00c3d911  44s    payment.failed     99      2  (retry 3) there is no order 99
 77aa0012  -      -                   -      -  rejected
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Error(diff)
-	}
-	for line := range strings.Lines(out.String()) {
-		if n := len([]rune(strings.TrimRight(line, "\n"))); n > 80 {
-			t.Errorf("%d columns: %s", n, line)
+`,
+		80: `ID        AGE    KEY             ORDER  TRIES  REASON
+5f2c81ab  1h00m  order.created      17      1  quantity is missing or not
+                                               between 1 and 1000000
+00c3d911  44s    payment.failed     99      2  (retry 3) there is no order 99
+77aa0012  -      -                   -      -  rejected
+`,
+		60: `ID        AGE    KEY             ORDER  TRIES
+5f2c81ab  1h00m  order.created      17      1
+    quantity is missing or not between 1 and 1000000
+00c3d911  44s    payment.failed     99      2
+    (retry 3) there is no order 99
+77aa0012  -      -                   -      -
+    rejected
+`,
+		30: `5f2c81ab, age 1h00m, key
+order.created, order 17, tries
+1
+    quantity is missing or not
+    between 1 and 1000000
+00c3d911, age 44s, key
+payment.failed, order 99,
+tries 2
+    (retry 3) there is no
+    order 99
+77aa0012, age -, key -, order
+-, tries -
+    rejected
+`,
+	} {
+		out.Reset()
+		if err := printLetters(&out, width, someLetters(), now); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, out.String()); diff != "" {
+			t.Errorf("at %d: %s", width, diff)
 		}
 	}
 	out.Reset()
 	if err := printLetter(&out, someLetters()[1], now); err != nil {
 		t.Fatal(err)
 	}
-	want = `ID:       00c3d911
+	want := `ID:       00c3d911
 Message:  -
 Key:      payment.failed
 Queue:    order.payment-results.q
@@ -142,6 +169,14 @@ func TestDlq(t *testing.T) {
 		r := call(t, f, strings.Fields(tt.args)...)
 		if r.code != tt.code || !strings.Contains(r.out+r.err, tt.says) || strings.Join(broker.calls, " ") != tt.calls {
 			t.Errorf("%s: exit code %d, %v\n%s%s", tt.args, r.code, broker.calls, r.out, r.err)
+		}
+	}
+}
+
+func TestFolded(t *testing.T) {
+	for _, tt := range [][2]string{{"", ""}, {"one two three", "one\ntwo\nthree"}, {"a bcdefghijklm n", "a\nbcdefg\nhijklm\nn"}, {"ä ö ü ß", "ä ö ü\nß"}} {
+		if got := folded(tt[0], 6); got != tt[1] {
+			t.Errorf("%q is folded to %q", tt[0], got)
 		}
 	}
 }

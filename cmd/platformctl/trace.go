@@ -130,7 +130,7 @@ func (f traceFlags) run(ctx context.Context, e *env, args []string) error {
 		e.ui().Say("no order has ended yet")
 		return nil
 	}
-	return printTraces(e.Out, traces)
+	return printTraces(e.Out, e.width(), traces)
 }
 
 // traceOf is one order's trace.
@@ -248,27 +248,7 @@ func stateOf(t inspect.Trace) string {
 	return fmt.Sprintf("order %d is %s since %s", t.Order, t.Status, terminal.Duration(t.At.Sub(t.Created)))
 }
 
-// folded breaks a text into lines of at most so many columns, at its blanks.
-func folded(text string, width int) string {
-	var b strings.Builder
-	at := 0
-	for _, word := range strings.Fields(text) {
-		n := len([]rune(word))
-		switch {
-		case at > 0 && at+1+n > width:
-			b.WriteString("\n")
-			at = 0
-		case at > 0:
-			b.WriteString(" ")
-			at++
-		}
-		b.WriteString(word)
-		at += n
-	}
-	return b.String()
-}
-
-func printTraces(w io.Writer, traces []inspect.Trace) error {
+func printTraces(w io.Writer, width int, traces []inspect.Trace) error {
 	rows := make([][]string, 0, len(traces))
 	for _, t := range traces {
 		took := terminal.Age(t.At.Sub(t.Created))
@@ -284,5 +264,5 @@ func printTraces(w io.Writer, traces []inspect.Trace) error {
 		}
 		rows = append(rows, []string{strconv.FormatInt(t.Order, 10), t.Created.UTC().Format(time.TimeOnly), took, t.Status, last})
 	}
-	return fittedTable(w, []string{"ORDER", "AT", "TOOK", "STATUS", "WHERE THE TIME WENT"}, rows)
+	return foldedTable(w, width, []string{"ORDER", "AT", "TOOK", "STATUS", "WHERE THE TIME WENT"}, rows)
 }

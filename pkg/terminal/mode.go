@@ -66,6 +66,16 @@ func IsTerminal(stream any) bool {
 	return ok && (isatty.IsTerminal(f.Fd()) || isatty.IsCygwinTerminal(f.Fd()))
 }
 
+// Columns is how wide what is written may be: as wide as the terminal, and no wider than COLUMNS. 0 is any width: there is no terminal,
+// and nobody has named one.
+func (s Surroundings) Columns() int {
+	if !s.Terminal && s.env("COLUMNS") == "" {
+		return 0
+	}
+	columns, _ := s.size()
+	return columns
+}
+
 func (s Surroundings) env(name string) string {
 	if s.Getenv == nil {
 		return ""
