@@ -63,10 +63,15 @@ func TestThePage(t *testing.T) {
 	b.do("place an order", chromedp.Focus(seats), chromedp.SetValue(seats, ""), chromedp.SendKeys(seats, "2\r"))
 	took := b.until(`[...document.querySelectorAll("#own li")].some((l) => l.innerText.includes("CONFIRMED"))`, patience)
 	b.until(`document.querySelector("#orders tr")?.innerText?.includes("CONFIRMED")`, patience)
+	b.until(`document.querySelectorAll("#orders tr:first-child td.n").length === 6 && [...document.querySelectorAll("#orders tr:first-child td.n")].every((c) => /^\d+ ms$/.test(c.innerText))`, patience)
 	b.until(`document.querySelector("#shows tr td:last-child")?.innerText === "2"`, patience)
 	b.until(`[...document.querySelectorAll("#events li")].map((e) => e.innerText).join().match(/payment.succeeded[^]*order.created/)`, patience)
 	b.until(`document.querySelector("#said")?.textContent.includes("paid and confirmed")`, patience)
 	t.Logf("it was seen CONFIRMED %s after the key", took.Round(time.Millisecond))
+
+	t.Log("What a screen reader has of it, and the way of the focus, are what they should be.")
+	b.look(1280, "light")
+	b.reads()
 
 	t.Log("What is ordered elsewhere is seen too, by the list and not by the page's own request.")
 	elsewhere(t, url, 2, 3)

@@ -32,7 +32,7 @@ type Show struct {
 	Sold     int32  `json:"sold"`
 }
 
-// Order is an order with the times of its hops, all by the database's clock; nil where it has not come so far.
+// Order is an order with the times of its hops; nil where it has not come so far.
 type Order struct {
 	ID       int32      `json:"id"`
 	Show     string     `json:"show"`
@@ -40,7 +40,11 @@ type Order struct {
 	Status   string     `json:"status"`            // PENDING, CONFIRMED or CANCELLED
 	Payment  string     `json:"payment,omitempty"` // SUCCEEDED or FAILED
 	Accepted time.Time  `json:"accepted"`
-	Paid     *time.Time `json:"paid,omitempty"` // when the payment was decided, either way
+	Sent     *time.Time `json:"sent,omitempty"`  // when the broker had confirmed the order's event
+	Taken    *time.Time `json:"taken,omitempty"` // when payment-service had it
+	Paid     *time.Time `json:"paid,omitempty"`  // when the payment was decided, either way
+	Told     *time.Time `json:"told,omitempty"`  // when the broker had confirmed its result
+	Back     *time.Time `json:"back,omitempty"`  // when order-api had that
 	Ended    *time.Time `json:"ended,omitempty"`
 }
 

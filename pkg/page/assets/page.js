@@ -56,6 +56,9 @@ function tell(part, value) {
 }
 
 function link(word, sentence) {
+  const before = $("link").dataset.state;
+  if (word === "lost" && before === "live") say("The connection is lost.");
+  if (word === "live" && before === "lost") say("The connection is back.");
   $("link").dataset.state = word;
   text($("link"), sentence);
 }

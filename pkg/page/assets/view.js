@@ -38,20 +38,22 @@ const after = (from, to) => (to ? took(new Date(to) - new Date(from)) : "–");
 
 // Rows are made once and written anew: at thousands of orders a second making them would be most of the work.
 const rows = [];
+const hops = [["sent", "sent"], ["taken", "taken"], ["paid", "paid"], ["result", "told"], ["back", "back"], ["end", "ended"]]; // as they are called and told
 export function orders({ orders }) {
   const body = $("orders");
   if (orders.length === 0) {
     rows.length = 0;
-    body.replaceChildren(el("tr", { role: "row" }, el("td", { role: "cell", colspan: 5 }, "No order was placed yet.")));
+    body.replaceChildren(el("tr", { role: "row" }, el("td", { role: "cell", colspan: 9 }, "No order was placed yet.")));
     return;
   }
   if (rows.length === 0) body.replaceChildren();
   while (rows.length < orders.length) {
     const r = {
       id: el("span"), time: el("time"), show: cell("what"), state: el("span"), failed: el("span", { class: "failed" }),
-      paid: document.createTextNode(""), ended: cell("n", "end"),
+      hops: hops.map(() => document.createTextNode("")),
     };
-    r.row = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, r.id, r.time), r.show, cell("", "", r.state), cell("n", "payment", r.failed, r.paid), r.ended);
+    const cells = hops.map(([label], i) => cell("n", label, ...(label === "paid" ? [r.failed] : []), r.hops[i]));
+    r.row = el("tr", { role: "row" }, el("th", { scope: "row", role: "rowheader" }, r.id, r.time), r.show, cell("", "", r.state), ...cells);
     body.append(r.row);
     rows.push(r);
   }
@@ -65,9 +67,10 @@ export function orders({ orders }) {
     text(r.state, o.status);
     r.state.className = `state ${o.status}`;
     text(r.failed, o.payment === "FAILED" ? "failed " : "");
-    const paid = after(o.accepted, o.paid);
-    if (r.paid.data !== paid) r.paid.data = paid;
-    text(r.ended, after(o.accepted, o.ended));
+    hops.forEach(([, at], i) => {
+      const took = after(o.accepted, o[at]);
+      if (r.hops[i].data !== took) r.hops[i].data = took;
+    });
   });
 }
 
