@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 
-	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof", "pkg/chaos"}, // benchcore measures by the code of bench, kill judges by that of verify, checker publishes by that of chaos
+	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof", "pkg/chaos", "pkg/inspect"}, // benchcore measures by the code of bench, and taps by that of events; kill judges by that of verify, checker publishes by that of chaos
 }
 
 // helpers are for tests alone.

@@ -7,12 +7,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
-	"net/http"
 	"os"
 	"os/signal"
 	"regexp"
@@ -50,6 +48,7 @@ type settings struct {
 	long    int // of each of the pipeline
 	rate    float64
 	million bool
+	watched bool
 	cluster string
 	ctl     string
 	write   string
@@ -64,6 +63,7 @@ func run(ctx context.Context, args []string) (err error) {
 	flags.IntVar(&s.long, "long", 60, "seconds of each measurement of the pipeline")
 	flags.Float64Var(&s.rate, "rate", 6500, "orders a second that the pipeline is offered")
 	flags.BoolVar(&s.million, "million", true, "measure on tables with a million orders, and with a snapshot held open, too")
+	flags.BoolVar(&s.watched, "watched", false, "only measure what it costs that somebody looks")
 	flags.StringVar(&s.cluster, "cluster", "", "measure this running platform too")
 	flags.StringVar(&s.ctl, "platformctl", "bin/platformctl", "the program, for -cluster")
 	flags.StringVar(&s.write, "write", "", "write the table into this file")
@@ -89,7 +89,14 @@ func run(ctx context.Context, args []string) (err error) {
 	if _, err := l.Database().Do(ctx, makeYardstick); err != nil {
 		return err
 	}
-	t, err := b.native(ctx)
+	measure := b.native
+	if s.watched {
+		measure = func(ctx context.Context) (*table, error) {
+			t := &table{}
+			return t, b.watched(ctx, t)
+		}
+	}
+	t, err := measure(ctx)
 	if err != nil {
 		return err
 	}
@@ -232,6 +239,9 @@ func (b *bench) native(ctx context.Context) (*table, error) {
 			t.add(row.what, row.reach, m)
 		}
 	}
+	if err := b.watched(ctx, t); err != nil {
+		return nil, err
+	}
 	if err := b.start(ctx, t); err != nil {
 		return nil, err
 	}
@@ -366,11 +376,11 @@ func (b *bench) intake(ctx context.Context, clients int, empty, watch bool) (m m
 	}
 	defer func() { err = errors.Join(err, b.lab.Kill(context.WithoutCancel(ctx), lab.OrderAPI)) }()
 	if watch {
-		leave, err := b.viewer(ctx)
+		v, err := b.view(ctx)
 		if err != nil {
 			return m, err
 		}
-		defer func() { err = errors.Join(err, leave()) }()
+		defer func() { err = errors.Join(err, v.leave()) }()
 	}
 	from, err := b.meter.Mark()
 	if err != nil {
@@ -385,41 +395,6 @@ func (b *bench) intake(ctx context.Context, clients int, empty, watch bool) (m m
 		return m, err
 	}
 	return measured{perSecond: a.PerSecond(), answers: a, cpu: b.meter.Between(from, to)}, nil
-}
-
-// viewer has the page's stream open until leave is called, which tells when it was given less than a frame a second.
-func (b *bench) viewer(ctx context.Context) (leave func() error, err error) {
-	ctx, end := context.WithCancel(ctx)
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.lab.Address(lab.OrderAPI)+"/page/stream", http.NoBody)
-	if err != nil {
-		end()
-		return nil, err
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		end()
-		return nil, fmt.Errorf("open the page's stream: %w", err)
-	}
-	began, frames, read := time.Now(), 0, make(chan struct{})
-	go func() {
-		defer close(read)
-		lines := bufio.NewScanner(answer.Body)
-		lines.Buffer(nil, 1<<20)
-		for lines.Scan() { // until the stream is left
-			if strings.HasPrefix(lines.Text(), "data: {") {
-				frames++
-			}
-		}
-	}()
-	return func() error {
-		end()
-		<-read
-		err := answer.Body.Close()
-		if seconds := time.Since(began).Seconds(); float64(frames) < seconds {
-			err = errors.Join(err, fmt.Errorf("the page's stream had %d frames in %.0f s: %s", frames, seconds, answer.Status))
-		}
-		return err
-	}, nil
 }
 
 // intakeFor measures intake for longer than what nobody takes away may grow: events are thrown away now and then. Rows that a
