@@ -41,6 +41,17 @@ func looking(s *scenario) {
 		s.interrupt(p)
 		s.awaits(p, 10*time.Second).ends(130)
 	})
+	s.check("status -w shows what the platform does, until Ctrl-C", func(s *scenario) {
+		p := s.starts(binary, "status", "-w", "-o", "json")
+		s.until(20*time.Second, func() string {
+			if said := p.said.String(); !strings.Contains(said, `"queues":[{"name":"payment.order-created.q"`) || !strings.Contains(said, `"pod":"payment-service-`) {
+				return "it says " + said
+			}
+			return ""
+		})
+		s.interrupt(p)
+		s.awaits(p, 10*time.Second).ends(130)
+	})
 	s.check("what cannot be handled dies with its reason, goes back, and stays after three retries", func(s *scenario) {
 		file := filepath.Join(s.t.TempDir(), "event.json")
 		if err := os.WriteFile(file, []byte(`{"messageId":"e2e","orderId":1999999999,"userId":1}`), 0o600); err != nil {

@@ -41,6 +41,19 @@ func (s source) Shows(ctx context.Context) ([]page.Show, error) {
 	return shows, nil
 }
 
+// Free implements page.Source.
+func (s source) Free(ctx context.Context) ([]page.Show, error) {
+	all, err := s.store.Free(ctx)
+	if err != nil {
+		return nil, err
+	}
+	shows := make([]page.Show, 0, len(all))
+	for _, one := range all {
+		shows = append(shows, page.Show{ID: one.ShowID, Capacity: one.Capacity, Free: one.Free})
+	}
+	return shows, nil
+}
+
 // Orders implements page.Source.
 func (s source) Orders(ctx context.Context, limit int) ([]page.Order, error) {
 	all, err := s.store.Recent(ctx, limit)

@@ -107,6 +107,24 @@ func (s *Store) Shows(ctx context.Context) ([]Show, error) {
 	return shows, nil
 }
 
+const freeSeats = `SELECT show_id, capacity, capacity - held FROM show_seats ORDER BY show_id`
+
+// Free lists the shows by id with their capacity and free seats alone: three columns of a few rows, however many orders there are.
+func (s *Store) Free(ctx context.Context) ([]Show, error) {
+	rows, err := s.DB.Query(ctx, freeSeats)
+	if err != nil {
+		return nil, fmt.Errorf("read the free seats: %w", err)
+	}
+	shows, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (show Show, err error) {
+		err = row.Scan(&show.ShowID, &show.Capacity, &show.Free)
+		return show, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the free seats: %w", err)
+	}
+	return shows, nil
+}
+
 // Seats are the metrics of the shows' seats, read when they are asked for.
 type Seats struct{ Store *Store }
 

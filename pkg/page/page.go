@@ -9,6 +9,7 @@ package page
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -16,6 +17,7 @@ import (
 const (
 	listed      = 24 // orders
 	beat        = 100 * time.Millisecond
+	each        = beat * 3 / 4    // between looks at each beat: a look that begins late leaves the next one in its place
 	slowest     = 5 * time.Second // between looks, however long one takes
 	quiet       = time.Second     // between looks at the database while nothing happens here: other replicas may do something
 	readTimeout = time.Second
@@ -145,11 +147,16 @@ type section struct {
 
 func (p *Page) sections() []*section {
 	return []*section{
-		{name: "orders", least: beat, share: 5, load: func(ctx context.Context) (any, func(*State), error) {
+		{name: "shows", least: each, share: 5, load: func(ctx context.Context) (any, func(*State), error) {
+			free, err := p.source.Free(ctx)
+			shows := p.taken(free)
+			return shows, func(s *State) { s.Shows = shows }, err
+		}},
+		{name: "orders", least: each, share: 5, load: func(ctx context.Context) (any, func(*State), error) {
 			orders, err := p.source.Orders(ctx, listed)
 			return orders, func(s *State) { s.Orders = orders }, err
 		}},
-		{name: "shows", least: beat, share: 20, load: func(ctx context.Context) (any, func(*State), error) {
+		{name: "shows", least: each, share: 50, load: func(ctx context.Context) (any, func(*State), error) {
 			shows, err := p.source.Shows(ctx)
 			return shows, func(s *State) { s.Shows = shows }, err
 		}},
@@ -158,6 +165,25 @@ func (p *Page) sections() []*section {
 			return outbox, func(s *State) { s.Outbox = outbox }, err
 		}},
 	}
+}
+
+// taken are the shows as they were read last, with the seats that are free now. How those that are not divide into held and sold is
+// dear to know: what changed meanwhile counts as held, as it was at first, until that is read again. A show that is new waits for it.
+func (p *Page) taken(free []Show) []Show {
+	p.state.Lock()
+	shows := slices.Clone(p.now.Shows)
+	p.state.Unlock()
+	for i := range shows {
+		s := &shows[i]
+		at := slices.IndexFunc(free, func(f Show) bool { return f.ID == s.ID })
+		if at < 0 {
+			continue
+		}
+		s.Capacity, s.Free = free[at].Capacity, free[at].Free
+		s.Sold = min(s.Sold, s.Capacity-s.Free)
+		s.Held = s.Capacity - s.Free - s.Sold
+	}
+	return shows
 }
 
 // want has everything read as soon as its turn comes.

@@ -67,6 +67,16 @@ func (s *shop) Shows(context.Context) ([]page.Show, error) {
 	return append([]page.Show{}, s.shows...), s.ask()
 }
 
+func (s *shop) Free(context.Context) ([]page.Show, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var free []page.Show
+	for _, show := range s.shows {
+		free = append(free, page.Show{ID: show.ID, Capacity: show.Capacity, Free: show.Free})
+	}
+	return free, s.ask()
+}
+
 func (s *shop) Orders(context.Context, int) ([]page.Order, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -420,5 +430,28 @@ func TestTheHistory(t *testing.T) {
 			t.Errorf("%v %v", p99, point.EndP99MS)
 		}
 		break
+	}
+}
+
+// Where the database knows the free seats and not, for now, how the others divide, what was taken meanwhile is held.
+func TestFreeSeatsAreShownBeforeTheRest(t *testing.T) {
+	s := newShop()
+	p, url := serve(t, s)
+	stream := watch(t, url)
+	stream.next("shows")
+	for _, tt := range []struct{ free, held, sold int32 }{{4, 4, 2}, {10, 0, 0}, {7, 1, 2}} {
+		s.set(func() { s.shows[0].Free, s.shows[0].Held, s.shows[0].Sold = tt.free, tt.held, tt.sold })
+		p.Happened(1, func(int) page.Event { return page.Event{Key: "order.created", Order: "8"} })
+		for {
+			var shows []page.Show
+			if err := json.Unmarshal(stream.next("shows")["shows"], &shows); err != nil {
+				t.Fatal(err)
+			}
+			if got := shows[0]; got.Free+got.Held+got.Sold != got.Capacity || got.Held < 0 || got.Sold < 0 {
+				t.Fatalf("%+v", got)
+			} else if got.Free == tt.free && got.Held == tt.held && got.Sold == tt.sold {
+				break
+			}
+		}
 	}
 }

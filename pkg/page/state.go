@@ -11,6 +11,8 @@ import (
 type Source interface {
 	// Shows are all shows by id.
 	Shows(ctx context.Context) ([]Show, error)
+	// Free are the same with nothing but id, capacity and free seats, which costs little.
+	Free(ctx context.Context) ([]Show, error)
 	// Orders are the newest, the newest first, at most limit.
 	Orders(ctx context.Context, limit int) ([]Order, error)
 	// Outbox is what waits in the database for the broker.
