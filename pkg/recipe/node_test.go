@@ -176,7 +176,7 @@ func TestDNSIsForOneNode(t *testing.T) {
 func TestOurFilesAreFilledIn(t *testing.T) {
 	for name, values := range map[string]map[string]string{
 		"containerd.toml": {"Pause": "pause-image"}, "storage.yaml": {"Image": "storage-image"},
-		"import.toml":  {"Root": "root-folder", "State": "state-folder", "Address": "socket-address"},
+		"import.toml": {"Root": "root-folder", "State": "state-folder", "Address": "socket-address"},
 		"access.yaml": nil, "cni.conflist": nil, "journald.conf": nil, "kubelet.conf": nil,
 	} {
 		text, err := file(name, values)
