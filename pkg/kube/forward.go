@@ -145,13 +145,18 @@ func (w *forwarding) see(known map[string]discoveryv1.EndpointSlice, ch change) 
 			continue
 		}
 		for _, e := range s.Endpoints {
-			if e.TargetRef != nil && e.TargetRef.Kind == "Pod" && (e.Conditions.Ready == nil || *e.Conditions.Ready) {
+			if e.TargetRef != nil && e.TargetRef.Kind == "Pod" && serves(e.Conditions) {
 				ready = append(ready, target{e.TargetRef.Name, e.TargetRef.UID, *s.Ports[port].Port})
 			}
 		}
 	}
 	slices.SortFunc(ready, func(a, b target) int { return strings.Compare(a.pod, b.pod) })
 	w.change(func() { w.ready, w.why = ready, why })
+}
+
+// serves tells whether a pod is ready and is to stay. A Service that publishes all its pods calls each of them ready.
+func serves(c discoveryv1.EndpointConditions) bool {
+	return (c.Serving == nil || *c.Serving) && (c.Terminating == nil || !*c.Terminating)
 }
 
 // keep has a tunnel to a ready pod, as far as there is one, and stays with that pod while it is ready.

@@ -74,12 +74,16 @@ func (s *apiServer) cut(pod string) {
 func (s *apiServer) slice() (*discoveryv1.EndpointSlice, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name, number, no := "http", int32(8080), false
+	name, number, yes, no := "http", int32(8080), true, false
 	slice := &discoveryv1.EndpointSlice{
 		TypeMeta:   metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"},
 		ObjectMeta: metav1.ObjectMeta{Name: "shop-1", Namespace: "apps", ResourceVersion: "1"},
 		Ports:      []discoveryv1.EndpointPort{{Name: &name, Port: &number}},
-		Endpoints:  []discoveryv1.Endpoint{{TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "a-not-ready"}, Conditions: discoveryv1.EndpointConditions{Ready: &no}}},
+		// Of a Service that publishes pods that are not ready, too: it calls them all ready.
+		Endpoints: []discoveryv1.Endpoint{
+			{TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "a-not-ready"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &no}},
+			{TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: "b-ending"}, Conditions: discoveryv1.EndpointConditions{Ready: &yes, Serving: &yes, Terminating: &yes}},
+		},
 	}
 	for _, p := range s.pods {
 		slice.Endpoints = append(slice.Endpoints, discoveryv1.Endpoint{TargetRef: &corev1.ObjectReference{Kind: "Pod", Name: p.pod, UID: p.uid}})
