@@ -308,9 +308,9 @@ func TestForwardTellsThatTheAPIServerIsAway(t *testing.T) {
 	s.has(target{pod: "shop-0", uid: "u1"})
 	_, said := begin(t, c)
 	hears(t, said, Lead{Pod: "shop-0"})
+	s.Listener.Close() // first, or who is cut off connects again in between
 	s.cut("shop-0")
 	s.CloseClientConnections()
-	s.Listener.Close()
 	for {
 		select {
 		case l := <-said:
