@@ -78,7 +78,7 @@ type Platform struct {
 	kube    *kube.Client      // once the cluster was seen running
 	port    int               // of the API, once it is decided
 	filled  map[string]secret // the Secrets, once they were looked at
-	rolled  atomic.Bool       // a service of ours was rolled out
+	rolled  atomic.Bool       // a service of ours was rolled out that had a version before
 
 	detailing sync.Mutex
 	details   map[string]release.Difference // what steps found to differ, by step

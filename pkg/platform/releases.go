@@ -217,8 +217,9 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 			if err != nil {
 				return err
 			}
+			var result release.Result
 			if len(d.Lines) > 0 {
-				result, err := helm.Apply(ctx, spec, func(line string) { note(plan.Note{Text: line}) })
+				result, err = helm.Apply(ctx, spec, func(line string) { note(plan.Note{Text: line}) })
 				if err != nil {
 					return err
 				}
@@ -227,7 +228,7 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 			if err := roll(ctx, s, len(d.Lines) > 0, note); err != nil {
 				return err
 			}
-			if s.Ours && len(d.Lines) > 0 {
+			if s.Ours && len(d.Lines) > 0 && result.Action != release.Installed {
 				p.rolled.Store(true)
 			}
 			return nil
