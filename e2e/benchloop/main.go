@@ -57,11 +57,12 @@ const (
 	doStart   = "start"
 	doDeploy  = "deploy"
 	doRestore = "restore"
+	doTrace   = "trace" // once, after the rounds' other measurements: the million takes a while
 	doDown    = "down"
 	doVersion = "version"
 )
 
-var usual = []string{doKind, doUp, doAgain, doStart, doDeploy, doRestore, doDown, doVersion}
+var usual = []string{doKind, doUp, doAgain, doStart, doDeploy, doRestore, doTrace, doDown, doVersion}
 
 func run(ctx context.Context, args []string, out, log io.Writer) error {
 	f := flags{only: usual}

@@ -61,7 +61,11 @@ func (b *bench) measure(ctx context.Context) error {
 			return err
 		}
 	}
-	err = b.eachRound(ctx, func(ctx context.Context) error { return b.round(ctx, anew) })
+	round := 0
+	err = b.eachRound(ctx, func(ctx context.Context) error {
+		round++
+		return b.round(ctx, anew, round == b.rounds)
+	})
 	if err != nil || anew {
 		return err
 	}
@@ -80,8 +84,8 @@ func (b *bench) eachRound(ctx context.Context, do func(context.Context) error) e
 	return nil
 }
 
-// round measures everything but the cold build once.
-func (b *bench) round(ctx context.Context, anew bool) error {
+// round measures everything but the cold build once, and in the last round what is measured only once.
+func (b *bench) round(ctx context.Context, anew, last bool) error {
 	if err := b.byKind(ctx); err != nil {
 		return err
 	}
@@ -114,6 +118,11 @@ func (b *bench) round(ctx context.Context, anew bool) error {
 		if err := b.timed(ctx, rowRestore, b.cluster, func(ctx context.Context) error {
 			return b.product(ctx, "snapshot", "restore", full)
 		}); err != nil {
+			return err
+		}
+	}
+	if last && b.wants(doTrace) {
+		if err := b.trace(ctx); err != nil {
 			return err
 		}
 	}
@@ -236,21 +245,45 @@ func (b *bench) prepareData(ctx context.Context) error {
 		return nil
 	}
 	b.say("saving a snapshot with 100,000 orders")
+	if err := b.fill(ctx, 100_000); err != nil {
+		return err
+	}
+	return b.product(ctx, "snapshot", "save", full)
+}
+
+// fill stores orders that have come to their ends, with all that belongs to them.
+func (b *bench) fill(ctx context.Context, orders int) error {
 	for _, line := range [][]string{
-		{"psql", "-c", "UPDATE shows SET capacity = 1000000 WHERE id = 1"},
-		{"psql", "-c", `WITH o AS (
+		{"psql", "-c", "UPDATE shows SET capacity = 2000000 WHERE id = 1"},
+		{"psql", "-c", fmt.Sprintf(`WITH o AS (
 	INSERT INTO orders (user_id, show_id, quantity, status, ended_at)
-	SELECT (n % 1000)::text, 1, 1, 'CONFIRMED', now() FROM generate_series(1, 100000) n RETURNING id, user_id
+	SELECT (n %% 1000)::text, 1, 1, 'CONFIRMED', now() FROM generate_series(1, %d) n RETURNING id, user_id
 ), r AS (
 	INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() FROM o
 ), p AS (
 	INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, user_id, 50, 'SUCCEEDED', 'order.created:' || id FROM o
 )
-INSERT INTO order_events (order_id, hop, pod) SELECT o.id, hop, 'bench' FROM o, unnest(ARRAY['accepted', 'payment_succeeded', 'confirmed']) hop`},
+INSERT INTO order_events (order_id, hop, pod) SELECT o.id, hop, 'bench' FROM o, unnest(ARRAY['accepted', 'payment_succeeded', 'confirmed']) hop`, orders)},
 		{"verify"},
-		{"snapshot", "save", full},
 	} {
 		if err := b.product(ctx, line...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trace measures how long it takes to tell the life of one order of a million.
+func (b *bench) trace(ctx context.Context) error {
+	b.say("storing a million orders")
+	if err := b.fill(ctx, 1_000_000); err != nil {
+		return err
+	}
+	for i := range starts {
+		err := b.timed(ctx, rowTrace, b.cluster, func(ctx context.Context) error {
+			return b.product(ctx, "trace", strconv.Itoa((i+1)*1_000_000/(starts+1)))
+		})
+		if err != nil {
 			return err
 		}
 	}
