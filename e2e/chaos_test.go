@@ -58,6 +58,19 @@ func chaosHeals(s *scenario) {
 	s.step("and a minute of a seed that nobody has chosen, which is told", func(s *scenario) {
 		s.awaits(s.starts(binary, "chaos", "--duration", "60s", "--rate", "50"), aMinuteOfFaults).ends(0).says("Seed: ", " 12 faults in ", "; 0 never told")
 	})
+	s.step("services that have no failpoints cannot be ended in their gaps, and it is said what to do", func(s *scenario) {
+		s.platformctl("chaos", "--seed", "1", "--duration", "5s", "--faults", "gap").ends(1).says("compiled without failpoints", "platformctl deploy --failpoints")
+	})
+	s.step("and with them they end in each", func(s *scenario) {
+		s.platformctl("deploy", "--failpoints").ends(0)
+		r := s.awaits(s.starts(binary, "chaos", "--seed", "1", "--duration", "30s", "--faults", "gap", "--rate", "50"), aMinuteOfFaults).ends(0)
+		for _, service := range []string{"order-api", "payment-service"} {
+			for _, gap := range []string{"committed", "published", "effect"} {
+				r.says("gap " + service + "/" + gap + ": ended; recovered in ")
+			}
+		}
+		s.platformctl("deploy").ends(0).says("order-api: build ", "payment-service: build ")
+	})
 	history := filepath.Join(s.t.TempDir(), "history.jsonl")
 	s.step("after a kill in a partition its packets are still dropped", func(s *scenario) {
 		p := s.starts(binary, "chaos", "--seed", "5", "--duration", "5s", "--faults", "partition", "--rate", "50", "--history", history)

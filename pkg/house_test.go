@@ -25,7 +25,7 @@ var rooms = map[string][]string{
 	"pkg/platform": {"pkg/plan", "pkg/fault", "pkg/command", "pkg/host", "pkg/image", "pkg/recipe", "pkg/cluster", "pkg/kube", "pkg/release"},
 	"pkg/inspect":  {"pkg/contract", "pkg/rabbit", "pkg/fault"},
 	"pkg/proof":    {"pkg/contract", "pkg/kube", "pkg/fault"},
-	"pkg/chaos":    {"pkg/contract", "pkg/proof", "pkg/fault"},
+	"pkg/chaos":    {"pkg/contract", "pkg/proof", "pkg/failpoint", "pkg/fault"},
 	"pkg/snapshot": {"pkg/kube", "pkg/fault"},
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
 	"pkg/watch":    {"pkg/fault"},
@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 	"cmd/payment-service": {"pkg/payment", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},
 
-	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/proof", "pkg/chaos", "pkg/inspect"}, // benchcore measures by the code of bench, and taps by that of events; kill judges by that of verify, checker publishes by that of chaos
+	"e2e": {"pkg/contract", "pkg/command", "pkg/fault", "pkg/failpoint", "pkg/proof", "pkg/chaos", "pkg/inspect"}, // benchcore measures by the code of bench, and taps by that of events; kill judges by that of verify, checker publishes by that of chaos
 }
 
 // helpers are for tests alone.

@@ -58,6 +58,9 @@ is broken. What clients were told is kept, as "bench --history" does it.
   deploy       a service's pods replaced
   drain        a service's pods evicted
   node         the node killed and started
+  gap          a service that ends between two things that cannot happen at once,
+               such as COMMIT and publish; only where "deploy --failpoints" was,
+               and where it is asked for: --faults gap, or --faults all
 
 Only a cluster that platformctl made is hurt. Ctrl-C heals what was begun; after
 a kill the next command does.`,
@@ -70,7 +73,7 @@ a kill the next command does.`,
 	flags.SortFlags = false
 	flags.StringVar(&f.seed, "seed", "", "`number` that the plan is drawn from (default: a new one)")
 	flags.DurationVar(&f.duration, "duration", time.Minute, "how `long`; faults that take longer make it longer")
-	flags.StringVar(&f.faults, "faults", "", "`kinds` of faults, with commas between (default: all)")
+	flags.StringVar(&f.faults, "faults", "", "`kinds` of faults, with commas between (default: all but gap)")
 	flags.BoolVar(&f.plan, "plan", false, "print the plan, and do nothing")
 	flags.Float64Var(&f.rate, "rate", 100, "orders a `second`")
 	flags.IntVar(&f.clients, "clients", 32, "`number` of connections")

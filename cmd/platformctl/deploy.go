@@ -14,8 +14,9 @@ import (
 )
 
 type deployFlags struct {
-	timeout time.Duration
-	out     output
+	timeout    time.Duration
+	failpoints bool
+	out        output
 }
 
 func newDeploy(e *env) *cobra.Command {
@@ -29,7 +30,10 @@ release with its chart, values and configuration, and follows the new pod until
 it is ready. The pod before it serves until then, so no request fails.
 
 Code that does not compile touches nothing. A new pod that crashes ends it with
-exit code 1 and the pod's last lines, and the pod before it goes on serving.`,
+exit code 1 and the pod's last lines, and the pod before it goes on serving.
+
+With failpoints a service can be told to end in the gap between two things that
+cannot happen at once. The next up or deploy compiles it without them.`,
 		Example:     "  platformctl deploy order\n  platformctl deploy -o json",
 		Annotations: map[string]string{annotationRerun: "deploy   # goes on where it stopped"},
 		RunE:        func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), e, args) },
@@ -39,6 +43,7 @@ exit code 1 and the pod's last lines, and the pod before it goes on serving.`,
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.DurationVar(&f.timeout, "timeout", platform.DefaultTimeout, "how long a step may wait, images apart")
+	flags.BoolVar(&f.failpoints, "failpoints", false, "with failpoints, for \"chaos --faults gap\"")
 	f.out.add(flags)
 	return cmd
 }
@@ -60,6 +65,9 @@ func (f deployFlags) run(ctx context.Context, e *env, args []string) error {
 		return err
 	}
 	set.Timeout = f.timeout
+	if f.failpoints {
+		set.Tags = []string{"failpoint"}
+	}
 	p, err := e.open(set)
 	if err != nil {
 		return err

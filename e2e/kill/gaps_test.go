@@ -3,14 +3,15 @@
 package kill
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"platformctl/e2e/lab"
 	"platformctl/pkg/command"
+	"platformctl/pkg/failpoint"
 )
 
 const gapsPort = 27440 // the first of the lab's
@@ -35,23 +36,20 @@ func TestKilledInEveryGap(t *testing.T) {
 	r := &run{t: t, ctx: ctx, lab: l, client: newClient(l.Address(lab.OrderAPI)), limited: map[int64]int64{}}
 	r.makeShows([]blow{{capacity: 2000}})
 	r.hot.Store(r.shows[0])
-	r.limited = nil             // nobody sells it out
-	gaps := map[string]string{} // each service's folder of what it is asked for
+	r.limited = nil // nobody sells it out
 	start := func(part string) {
 		t.Helper()
-		r.must(l.Start(ctx, part, "FAILPOINTS="+gaps[part]))
+		r.must(l.Start(ctx, part))
 		r.must(l.Await(ctx, part))
 	}
 	for _, part := range []string{lab.PaymentService, lab.OrderAPI} {
-		gaps[part] = t.TempDir()
 		r.must(l.Compile(ctx, part, "-tags", "failpoint"))
 		start(part)
 	}
 	stop := r.load()
-	for _, gap := range []string{"committed", "published", "effect"} {
+	for _, gap := range failpoint.Gaps() {
 		for _, part := range []string{lab.OrderAPI, lab.PaymentService} {
-			r.must(os.WriteFile(filepath.Join(gaps[part], gap), nil, 0o600))
-			r.must(l.Gone(ctx, part))
+			r.must(l.End(ctx, part, gap))
 			start(part)
 			t.Logf("%s ended in the gap %q", part, gap)
 		}
@@ -65,25 +63,27 @@ func TestKilledInEveryGap(t *testing.T) {
 	}
 }
 
-// What is released knows nothing of gaps.
+// What is released knows nothing of gaps, which shows by the mark that a program with failpoints has.
 func TestReleasesHaveNoFailpoints(t *testing.T) {
 	project, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, service := range []string{lab.OrderAPI, lab.PaymentService} {
-		program := filepath.Join(t.TempDir(), service)
-		c := command.New("go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w", "-o", program, "./cmd/"+service)
-		c.Dir, c.Env = project, []string{"CGO_ENABLED=0"}
-		if _, err := (command.Local{}).Run(t.Context(), c); err != nil {
-			t.Fatal(err)
-		}
-		raw, err := os.ReadFile(program)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if strings.Contains(string(raw), "FAILPOINTS") {
-			t.Errorf("%s asks for failpoints", service)
+		for _, tags := range []string{"", "failpoint"} {
+			program := filepath.Join(t.TempDir(), service)
+			c := command.New("go", "build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false", "-ldflags=-s -w", "-tags", tags, "-o", program, "./cmd/"+service)
+			c.Dir, c.Env = project, []string{"CGO_ENABLED=0"}
+			if _, err := (command.Local{}).Run(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+			raw, err := os.ReadFile(program)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if has := bytes.Contains(raw, []byte(failpoint.Mark)); has != (tags != "") {
+				t.Errorf("%s, compiled with the tags %q, has failpoints: %t", service, tags, has)
+			}
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"platformctl/pkg/command"
+	"platformctl/pkg/failpoint"
 	"platformctl/pkg/proof"
 )
 
@@ -229,6 +230,26 @@ func (l *Lab) Gone(ctx context.Context, part string) error {
 	}
 	_, err := l.run.Run(ctx, command.New("docker", "wait", l.container(part)))
 	return err
+}
+
+// End has a service that was compiled with failpoints end in a gap, and returns when it has. It is told again and again: it listens
+// only from the first time on that it comes to a gap.
+func (l *Lab) End(ctx context.Context, service string, gap failpoint.Gap) error {
+	p := l.services[service]
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if err := p.cmd.Process.Signal(gap.Signal()); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+		select {
+		case <-p.done:
+			return l.Gone(ctx, service)
+		case <-again.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // Exec runs programs in a server's container.

@@ -4,10 +4,13 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"platformctl/pkg/failpoint"
+	"platformctl/pkg/fault"
 	"platformctl/pkg/proof"
 )
 
@@ -102,6 +105,8 @@ func (w World) strike(ctx context.Context, f Fault, draw *rand.Rand) (seen strin
 		return "replaced", err
 	case Drain:
 		return w.drain(ctx, f)
+	case Gap:
+		return w.gap(ctx, f)
 	case Node:
 		if err := w.Engine(ctx, "kill", w.Node); err != nil {
 			return "", err
@@ -115,7 +120,7 @@ func (w World) strike(ctx context.Context, f Fault, draw *rand.Rand) (seen strin
 func (h Hands) heal(ctx context.Context, f Fault) error {
 	script := ""
 	switch f.Kind {
-	case Kill, Unconfirmed, Deploy, Duplicates, Poison:
+	case Kill, Unconfirmed, Deploy, Duplicates, Poison, Gap:
 		if f.Kind == Unconfirmed { // it is frozen before it is killed
 			script = "pkill -CONT -x beam.smp || true"
 		}
@@ -298,6 +303,38 @@ func (w World) lapse(ctx context.Context, f Fault) (string, error) {
 		seen = string(out) + " holds"
 	}
 	return seen, wait(ctx, f.For)
+}
+
+// gap has a process of a service end where it is in a gap the next time, as by SIGKILL. It is told until it has ended: it listens
+// only from the first time on that it comes to a gap.
+func (w World) gap(ctx context.Context, f Fault) (string, error) {
+	service, gap, _ := strings.Cut(f.Target, "/")
+	out, err := w.Shell(ctx, fmt.Sprintf(`pid=$(pgrep -x %s | head -n 1) && [ -n "$pid" ] || exit 1
+for try in $(seq %d); do
+	kill -%d $pid 2>/dev/null || { echo ended; break; }
+	sleep 0.1
+done`, service, int(patience/(100*time.Millisecond)), failpoint.Gap(gap).Signal()))
+	if err != nil {
+		return "", fmt.Errorf("have %s end: %w", f.Target, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// failpoints returns an error where a plan wants services to end in their gaps and one that runs has none.
+func (w World) failpoints(ctx context.Context, p Plan) error {
+	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == Gap }) {
+		return nil
+	}
+	for _, service := range []string{orderAPI, payment} {
+		out, err := w.Shell(ctx, fmt.Sprintf(`for pid in $(pgrep -x %s); do grep -qF %s /proc/$pid/exe || echo without; done`, service, failpoint.Mark))
+		if err != nil {
+			return fmt.Errorf("look at the program of %s: %w", service, err)
+		}
+		if len(out) > 0 {
+			return fault.New(fault.CodeFailed, "platformctl deploy --failpoints", "%s was compiled without failpoints, so it cannot be ended in its gaps", service)
+		}
+	}
+	return nil
 }
 
 // deployment is a service's workload, and the label of its pods.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"platformctl/pkg/failpoint"
 )
 
 // Kind is a kind of fault.
@@ -29,6 +31,7 @@ const (
 	Deploy      Kind = "deploy"      // a service's pods are replaced
 	Drain       Kind = "drain"       // a service's pods are evicted, and the node takes no new ones
 	Node        Kind = "node"        // the node is killed, and started again
+	Gap         Kind = "gap"         // a service ends between two things that cannot happen at once; wants one with failpoints
 )
 
 // What a fault hits.
@@ -87,7 +90,18 @@ func sorts() []sort {
 		{Deploy, services, 0, 0},
 		{Drain, services, 3 * time.Second, 10 * time.Second},
 		{Node, []string{"control-plane"}, time.Second, 5 * time.Second},
+		{Gap, gaps(services), 0, 0},
 	}
+}
+
+// gaps are all of each service, "order-api/committed".
+func gaps(services []string) (all []string) {
+	for _, service := range services {
+		for _, gap := range failpoint.Gaps() {
+			all = append(all, service+"/"+string(gap))
+		}
+	}
+	return all
 }
 
 // Kinds lists all kinds.
@@ -98,9 +112,13 @@ func Kinds() (all []Kind) {
 	return all
 }
 
-// ParseKinds reads names with commas between them; "" is all kinds. The error names the known ones.
+// ParseKinds reads names with commas between them; "all" is all kinds, and "" those that every platform can be done. The error
+// names the known ones.
 func ParseKinds(names string) ([]Kind, error) {
-	if names == "" {
+	switch names {
+	case "":
+		return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Gap }), nil
+	case "all":
 		return Kinds(), nil
 	}
 	var kinds []Kind

@@ -86,7 +86,10 @@ func TestKindsByName(t *testing.T) {
 	if err != nil || !slices.Equal(kinds, []Kind{Node, Kill}) {
 		t.Errorf("%v %v", kinds, err)
 	}
-	if kinds, err := ParseKinds(""); err != nil || len(kinds) != len(sorts()) {
+	if kinds, err := ParseKinds("all"); err != nil || !slices.Equal(kinds, Kinds()) || len(kinds) != len(sorts()) {
+		t.Errorf("%v %v", kinds, err)
+	}
+	if kinds, err := ParseKinds(""); err != nil || len(kinds) != len(sorts())-1 || slices.Contains(kinds, Gap) { // it wants services with failpoints
 		t.Errorf("%v %v", kinds, err)
 	}
 	if _, err := ParseKinds("kill,,"); err == nil {

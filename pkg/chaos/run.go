@@ -61,6 +61,9 @@ const healing = 2 * time.Minute
 // that does not recover is one.
 func (c Chaos) Run(ctx context.Context) (r Result, err error) {
 	r.Plan = c.Plan
+	if err := c.World.failpoints(ctx, c.Plan); err != nil {
+		return r, err
+	}
 	enough := make(chan struct{})
 	c.Load.Show, c.Load.Persist, c.Load.History, c.Load.Until = c.World.Show, true, c.World.Record, enough
 	c.Load.Duration = 24 * time.Hour

@@ -3,4 +3,4 @@
 package failpoint
 
 // Hit does nothing.
-func Hit(string) {}
+func Hit(Gap) {}

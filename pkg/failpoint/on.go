@@ -4,15 +4,33 @@ package failpoint
 
 import (
 	"os"
-	"path/filepath"
+	"os/signal"
+	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
-// Hit ends the process, as SIGKILL does, where the folder FAILPOINTS has a file of the gap's name. The file goes, so that the next
-// life passes.
-func Hit(gap string) {
-	if os.Remove(filepath.Join(os.Getenv("FAILPOINTS"), gap)) != nil {
-		return // nobody has asked for it
+// armed are the gaps in which the process is to end. It listens from the first Hit on.
+var armed = sync.OnceValue(listen)
+
+func listen() map[Gap]*atomic.Bool {
+	all := map[Gap]*atomic.Bool{}
+	for _, gap := range Gaps() {
+		all[gap] = new(atomic.Bool)
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, gap.Signal())
+		go func() {
+			<-told
+			all[gap].Store(true)
+		}()
+	}
+	return all
+}
+
+// Hit ends the process, as SIGKILL does, where it was sent the gap's signal.
+func Hit(gap Gap) {
+	if !armed()[gap].Load() {
+		return
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // a process may always end itself
 	select {}

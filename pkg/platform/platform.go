@@ -54,6 +54,7 @@ type Settings struct {
 	State        string // folder for the state of all clusters and of an engine that we started
 	APIPort      int    // port of the API on 127.0.0.1; 0 is the one that the cluster has, or 8080
 	Images       Origin
+	Tags         []string      // that the services are compiled with; none in what is released
 	Timeout      time.Duration // of a step that makes no image; 0 is DefaultTimeout
 	Fix          bool          // mend the host first
 	Kubeconfig   string        // the user's file to add the context to; "" is what KUBECONFIG says
@@ -103,7 +104,7 @@ func New(set Settings, run command.Runner) (*Platform, error) {
 	}
 	cache := image.NewCache(filepath.Join(set.Cache, "images"))
 	return &Platform{
-		set: set, run: run, cluster: c, store: store, cache: cache, kitchen: recipe.New(set.Project, cache, run),
+		set: set, run: run, cluster: c, store: store, cache: cache, kitchen: recipe.New(set.Project, cache, run, set.Tags...),
 		// Beside the cluster's folder, not in it: the folder goes with the cluster, under its lock.
 		lock: &lock{path: filepath.Join(set.State, "clusters", set.Cluster+".lock")},
 	}, nil

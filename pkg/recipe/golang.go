@@ -17,6 +17,14 @@ func compiled() []string {
 	return []string{"build", "-trimpath", "-buildvcs=false", "-gcflags=all=-dwarf=false"}
 }
 
+// compiledService are those of a service's program.
+func (k *Kitchen) compiledService() []string {
+	if len(k.tags) == 0 {
+		return compiled()
+	}
+	return append(compiled(), "-tags="+strings.Join(k.tags, ","))
+}
+
 // goEnv is the environment of such a build; what a user has set for their own builds does not count.
 func goEnv(arch string) []string {
 	return []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT="}

@@ -31,6 +31,7 @@ type Kitchen struct {
 	cache   *image.Cache
 	run     command.Runner
 	machine machine
+	tags    []string // that the services are compiled with
 }
 
 // machine is what decides whether Debian's packages can be unpacked here.
@@ -40,10 +41,10 @@ type machine struct {
 	look     func(program string) (string, error)
 }
 
-// New returns the kitchen for the checkout in the folder project.
-func New(project string, cache *image.Cache, run command.Runner) *Kitchen {
+// New returns the kitchen for the checkout in the folder project. The services are compiled with the build tags, if any.
+func New(project string, cache *image.Cache, run command.Runner, tags ...string) *Kitchen {
 	return &Kitchen{
-		project: project, cache: cache, run: run,
+		project: project, cache: cache, run: run, tags: tags,
 		machine: machine{os: runtime.GOOS, arch: runtime.GOARCH, uid: os.Geteuid(), look: exec.LookPath},
 	}
 }

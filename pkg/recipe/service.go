@@ -32,7 +32,7 @@ func (k *Kitchen) Service(ctx context.Context, name string, note func(Note)) (im
 	err = k.cache.Work(ctx, name+"-compile", func(work string) error {
 		program := filepath.Join(work, name)
 		note(Note{Text: "compiling"})
-		args := append(compiled(), "-ldflags=-s -w", "-o", program, "./cmd/"+name)
+		args := append(k.compiledService(), "-ldflags=-s -w", "-o", program, "./cmd/"+name)
 		if _, err := k.run.Run(ctx, k.golang(k.project, k.machine.arch, args...)); err != nil {
 			return compileFault(ctx, name, err)
 		}

@@ -97,7 +97,7 @@ func (k *Kitchen) sourceKey(ctx context.Context, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	parts := append([]string{version, k.machine.arch, image.Format, serviceUser, state}, compiled()...)
+	parts := append([]string{version, k.machine.arch, image.Format, serviceUser, state}, k.compiledService()...)
 	return name + "-source-" + digest(parts...), nil
 }
 
