@@ -309,7 +309,7 @@ func (w World) lapse(ctx context.Context, f Fault) (string, error) {
 // only from the first time on that it comes to a gap.
 func (w World) gap(ctx context.Context, f Fault) (string, error) {
 	service, gap, _ := strings.Cut(f.Target, "/")
-	out, err := w.Shell(ctx, fmt.Sprintf(`pid=$(pgrep -x %s | head -n 1) && [ -n "$pid" ] || exit 1
+	out, err := w.Shell(ctx, fmt.Sprintf(`pid=$(pgrep -n -x %s) || exit 1 # the newest: one that was replaced may not have finished yet
 for try in $(seq %d); do
 	kill -%d $pid 2>/dev/null || { echo ended; break; }
 	sleep 0.1
@@ -320,18 +320,27 @@ done`, service, int(patience/(100*time.Millisecond)), failpoint.Gap(gap).Signal(
 	return strings.TrimSpace(string(out)), nil
 }
 
-// failpoints returns an error where a plan wants services to end in their gaps and one that runs has none.
+// failpoints returns an error where a plan wants services to end in their gaps and one that runs has none. Pods that were replaced
+// a moment ago may finish first.
 func (w World) failpoints(ctx context.Context, p Plan) error {
 	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == Gap }) {
 		return nil
 	}
 	for _, service := range []string{orderAPI, payment} {
-		out, err := w.Shell(ctx, fmt.Sprintf(`for pid in $(pgrep -x %s); do grep -qF %s /proc/$pid/exe || echo without; done`, service, failpoint.Mark))
-		if err != nil {
-			return fmt.Errorf("look at the program of %s: %w", service, err)
-		}
-		if len(out) > 0 {
-			return fault.New(fault.CodeFailed, "platformctl deploy --failpoints", "%s was compiled without failpoints, so it cannot be ended in its gaps", service)
+		for over := time.Now().Add(patience); ; {
+			out, err := w.Shell(ctx, fmt.Sprintf("for pid in $(pgrep -x %s); do grep -qF %s /proc/$pid/exe && echo with || echo without; done", service, failpoint.Mark))
+			if err != nil {
+				return fmt.Errorf("look at the program of %s: %w", service, err)
+			}
+			if !strings.Contains(string(out), "without") {
+				break
+			}
+			if !strings.Contains(string(out), "with\n") || time.Now().After(over) {
+				return fault.New(fault.CodeFailed, "platformctl deploy --failpoints", "%s was compiled without failpoints, so it cannot be ended in its gaps", service)
+			}
+			if err := wait(ctx, lookAgain); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

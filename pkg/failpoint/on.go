@@ -32,6 +32,6 @@ func Hit(gap Gap) {
 	if !armed()[gap].Load() {
 		return
 	}
-	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // a process may always end itself
-	select {}
+	_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	syscall.Exit(137) // the first process of a container is spared its own signals; this way, too, nothing of the program runs any more
 }
