@@ -2,6 +2,8 @@ module platformctl
 
 go 1.26.6
 
+toolchain go1.26.10
+
 require (
 	github.com/adrg/xdg v0.5.3
 	github.com/caarlos0/env/v11 v11.4.2

@@ -27,7 +27,7 @@ func (k *Kitchen) compiledService() []string {
 
 // goEnv is the environment of such a build; what a user has set for their own builds does not count.
 func goEnv(arch string) []string {
-	return []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT="}
+	return []string{"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch, "GOAMD64=v1", "GOARM64=v8.0", "GOFLAGS=", "GOTOOLCHAIN=auto", "GOWORK=off", "GOEXPERIMENT="}
 }
 
 // golang is a call of the go command in the folder dir.

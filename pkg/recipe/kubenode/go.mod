@@ -2,6 +2,8 @@ module kubenode
 
 go 1.26.6
 
+toolchain go1.26.10
+
 godebug default=go1.26
 
 tool (
