@@ -62,7 +62,7 @@ func kindConfig(name, stateDir, storeDir string, cfg Config) *v1alpha4.Cluster {
 }
 
 // Patches are merged into kubeadm's configuration, but a list in them replaces the list there: what kind's own lists hold must
-// be said again. apiServer is left alone: an empty one would take kind's certSANs away.
+// be said again.
 const (
 	// kubeletPatch lets the kubelet run on a host with cgroup v1, and restarts a crashed container after a second: on a
 	// developer's machine a service that came up before its database should not sit out a back-off of minutes.
@@ -72,9 +72,22 @@ crashLoopBackOff:
   maxContainerRestartPeriod: 1s
 `
 	// clusterPatch makes keys that are quick to make, and lets the controller manager start its controllers without throttling
-	// itself. There is one of each controller, so that none need wait for the lease of its former life after a restart.
+	// itself. There is one of each controller, so that none need wait for the lease of its former life after a restart, and one
+	// etcd, which need not wait half a second for others before it elects itself. The API server waits for it (kubenode's await);
+	// refused by it once, it would wait for a second.
 	clusterPatch = `kind: ClusterConfiguration
 encryptionAlgorithm: ECDSA-P256
+apiServer:
+  extraEnvs:
+  - name: KUBENODE_AWAIT
+    value: 127.0.0.1:2379
+etcd:
+  local:
+    extraArgs:
+    - name: heartbeat-interval
+      value: "20"
+    - name: election-timeout
+      value: "100"
 controllerManager:
   extraArgs:
   - name: enable-hostpath-provisioner

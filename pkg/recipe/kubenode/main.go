@@ -38,7 +38,7 @@ import (
 // programs are functions that run a program on os.Args and end the process where it failed.
 func programs() map[string]func() {
 	return map[string]func(){
-		"kube-apiserver":          func() { os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
+		"kube-apiserver":          func() { await(); os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
 		"kube-controller-manager": func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
 		"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
 		"kube-proxy":              func() { os.Exit(cli.Run(proxy.NewProxyCommand())) },
