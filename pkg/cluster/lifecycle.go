@@ -17,8 +17,11 @@ import (
 // Kubernetes. They take a second or two.
 const graceful = 60 * time.Second
 
-// Start starts a stopped node and returns when it runs; Kubernetes in it is not waited for. In a node that runs it starts the
-// kubelet, which a stop that was cut off has ended; one that runs is left alone.
+// kubeletLives is true in a node whose kubelet runs, is about to, or will be started when the node has.
+const kubeletLives = `[ "$(systemctl is-active kubelet)" != inactive ] || case $(systemctl is-system-running) in initializing | starting) ;; *) false ;; esac`
+
+// Start starts a stopped node and returns when it runs; Kubernetes in it is not waited for. A node that runs is left alone, unless a
+// stop was cut off in it: that is finished first.
 func (c *Cluster) Start(ctx context.Context) error {
 	s, err := c.Inspect(ctx)
 	if err != nil {
@@ -26,10 +29,12 @@ func (c *Cluster) Start(ctx context.Context) error {
 	}
 	switch s.Phase {
 	case Running:
-		if _, err := c.inNode(ctx, "systemctl", "start", "kubelet"); err != nil {
-			return fmt.Errorf("starting the kubelet of cluster %s: %w", c.name, err)
+		if _, err := c.inNode(ctx, "sh", "-c", kubeletLives); err == nil || ctx.Err() != nil {
+			return ctx.Err()
 		}
-		return nil
+		// A stop was cut off after it had ended the kubelet. It is finished first: what that kubelet said last, all pods ready, would
+		// be taken for true until the next one has looked.
+		s.Ending = true
 	case Absent, Half:
 		return c.absent()
 	case Foreign:

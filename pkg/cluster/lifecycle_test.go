@@ -49,20 +49,26 @@ func TestStopEndsTheAPIServerFirstAndWaitsForTheServers(t *testing.T) {
 }
 
 // A stop that was cut off leaves a node that runs without its kubelet.
-func TestStartOfANodeThatRunsHasItsKubeletRun(t *testing.T) {
-	for _, test := range []struct {
+func TestStartOfANodeThatRunsFinishesAStop(t *testing.T) {
+	const look = "docker exec platform-control-plane sh -c '" + kubeletLives + "'"
+	for name, test := range map[string]struct {
 		change func(*inspected)
-		want   string
+		ended  bool // its kubelet has
+		want   []string
 	}{
-		{nil, "docker exec platform-control-plane systemctl start kubelet"},
-		{stopped, "docker start platform-control-plane"},
+		"runs":       {nil, false, []string{inspectLine, look}},
+		"half-way":   {nil, true, []string{inspectLine, look, "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}},
+		"is stopped": {stopped, false, []string{inspectLine, "docker start platform-control-plane"}},
 	} {
 		c, fake := whole(t, test.change)
+		if test.ended {
+			fake.Answers["docker exec"] = command.Answer{Fail: "exit status 1"}
+		}
 		if err := c.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := fake.Runs(); !slices.Equal(got, []string{inspectLine, test.want}) {
-			t.Errorf("it ran %q, want %q", got, test.want)
+		if got := fake.Runs(); !slices.Equal(got, test.want) {
+			t.Errorf("%s: it ran %q, want %q", name, got, test.want)
 		}
 	}
 }

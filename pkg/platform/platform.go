@@ -138,8 +138,9 @@ func (p *Platform) connect(ctx context.Context, state cluster.State) (why string
 	return p.kube.Ready(ctx)
 }
 
-// awaitAPIServer returns when the API server answers.
+// awaitAPIServer returns when the API server of a cluster that was started just now answers.
 func (p *Platform) awaitAPIServer(ctx context.Context, note func(plan.Note)) error {
+	p.kube = nil // it may know of the cluster's life before
 	state, err := p.cluster.Inspect(ctx)
 	if err != nil {
 		return err
