@@ -16,7 +16,7 @@ import (
 )
 
 // platformctl and the node are built from the same modules: where both link one, the compiler's work is done once only if
-// both have it at the same version. (A go.mod lists all modules that a build needs.)
+// both have it at the same version, compiled by the same Go. (A go.mod lists all modules that a build needs.)
 func TestBothModulesHaveTheSameVersions(t *testing.T) {
 	ours := versions(t, filepath.Join(project, "go.mod"))
 	nodes := versions(t, filepath.Join("kubenode", "go.mod"))
@@ -42,7 +42,10 @@ func versions(t *testing.T, file string) map[string]string {
 	must(t, err)
 	parsed, err := modfile.Parse(file, text, nil)
 	must(t, err)
-	all := map[string]string{}
+	all := map[string]string{"toolchain": ""}
+	if parsed.Toolchain != nil {
+		all["toolchain"] = parsed.Toolchain.Name
+	}
 	for _, r := range parsed.Require {
 		all[r.Mod.Path] = r.Mod.Version
 	}
