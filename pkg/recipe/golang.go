@@ -49,9 +49,9 @@ func (k *Kitchen) goVersion(ctx context.Context, dir string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// moduleFolder is where the sources of a module lie that go.mod in the project names; they are fetched if they are not there.
-func (k *Kitchen) moduleFolder(ctx context.Context, module string) (string, error) {
-	out, err := k.run.Run(ctx, k.golang(k.project, k.machine.arch, "mod", "download", "-json", module))
+// moduleFolder is where the sources of a module lie that go.mod in dir names; they are fetched if they are not there.
+func (k *Kitchen) moduleFolder(ctx context.Context, dir, module string) (string, error) {
+	out, err := k.run.Run(ctx, k.golang(dir, k.machine.arch, "mod", "download", "-json", module))
 	if err != nil {
 		return "", wrap(ctx, err, "look whether the Go module proxy answers (go env GOPROXY), then run it again", "fetch the module %s", module)
 	}

@@ -99,7 +99,7 @@ func (n *node) build(ctx context.Context, ref string, note func(Note)) (image.Ar
 		return err
 	})
 	parts.Go(func() error {
-		dir, err := n.kitchen.moduleFolder(partsCtx, kindModule)
+		dir, err := n.kitchen.moduleFolder(partsCtx, n.kitchen.project, kindModule)
 		kindFiles = filepath.Join(dir, "images", "base", "files")
 		return err
 	})

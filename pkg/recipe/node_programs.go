@@ -40,6 +40,9 @@ func (k *Kitchen) programsKey(ctx context.Context, version string) (string, erro
 		return "", err
 	}
 	inputs := append(append([]string{compiler, files, image.Format}, compiled()...), goEnv("amd64")...)
+	for _, e := range edits() {
+		inputs = append(inputs, e.file, e.from, e.to)
+	}
 	return "node-programs-" + digest(append(inputs, nodeFlags(version)...)...), nil
 }
 
@@ -56,7 +59,11 @@ func (k *Kitchen) programs(ctx context.Context, version string, note func(Note))
 		if err := os.Mkdir(bin, 0o755); err != nil {
 			return image.Made{}, err
 		}
-		args := append(append(compiled(), nodeFlags(version)...), "-v", "-o", bin+"/", ".", "./pause", "tool")
+		modfile, err := k.edited(ctx, work)
+		if err != nil {
+			return image.Made{}, err
+		}
+		args := append(append(compiled(), nodeFlags(version)...), "-modfile="+modfile, "-v", "-o", bin+"/", ".", "./pause", "tool")
 		c := k.golang(k.module(), "amd64", args...)
 		var packages int64
 		c.Stderr = &lines{each: func(line string) {
@@ -74,7 +81,7 @@ func (k *Kitchen) programs(ctx context.Context, version string, note func(Note))
 			return image.Made{}, fmt.Errorf("collect the node's programs: %w", err)
 		}
 		file := filepath.Join(work, "programs.tar")
-		_, err := image.WriteLayer(ctx, file, &tree)
+		_, err = image.WriteLayer(ctx, file, &tree)
 		return image.Made{Path: file}, err
 	})
 }

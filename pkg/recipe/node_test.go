@@ -86,7 +86,7 @@ func TestKubenodeIsFormatted(t *testing.T) {
 // kind's files are taken from kind's module: a new version of it may have moved or rewritten them.
 func TestKindFilesAreAsWeExpectThem(t *testing.T) {
 	k := New(project, image.NewCache(t.TempDir()), command.Local{})
-	dir, err := k.moduleFolder(t.Context(), kindModule)
+	dir, err := k.moduleFolder(t.Context(), k.project, kindModule)
 	must(t, err)
 	var tree image.Tree
 	must(t, addKindFiles(&tree, filepath.Join(dir, "images", "base", "files")))
