@@ -77,7 +77,7 @@ func (c Chaos) Run(ctx context.Context) (r Result, err error) {
 		a, err := c.Load.Run(ctx)
 		over <- loaded{a, err}
 	}()
-	calm := &calmness{began: began}
+	calm := &calmness{began: began, rate: c.Load.Rate}
 	r.Outcomes, err = c.faults(ctx, began, calm)
 	close(enough)
 	load := <-over
