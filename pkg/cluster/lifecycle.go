@@ -17,6 +17,19 @@ import (
 // Kubernetes. They take a second or two.
 const graceful = 60 * time.Second
 
+// endPods ends a node's pods as Kubernetes would, all at once, and returns when they have ended or soon after thirty seconds.
+//
+// The API server, which can write nothing any more when its etcd has ended, would go on trying for a minute and a half; what it was told
+// is in etcd. CoreDNS would go on answering for five seconds. These are killed first, and the kubelet is ended, which would start them
+// again. Then the first process of each container, a child of its shim, is told to end. systemd knows nothing of the containers: it
+// would wait ten seconds for the shims, which take no notice.
+const endPods = `systemctl stop kubelet
+pkill -KILL -x 'kube-apiserver|coredns'
+shims=$(pgrep -d , -f '^/[^ ]*/containerd-shim')
+pkill -TERM -P "$shims"
+for _ in $(seq 300); do pgrep -P "$shims" >/dev/null || break; sleep 0.1; done
+pkill -KILL -f '^/[^ ]*/containerd-shim'`
+
 // kubeletLives is true in a node whose kubelet runs, is about to, or will be started when the node has.
 const kubeletLives = `[ "$(systemctl is-active kubelet)" != inactive ] || case $(systemctl is-system-running) in initializing | starting) ;; *) false ;; esac`
 
@@ -41,7 +54,7 @@ func (c *Cluster) Start(ctx context.Context) error {
 		return c.foreign(s)
 	}
 	if s.Ending {
-		if err := c.stopNode(ctx); err != nil {
+		if err := c.end(ctx); err != nil {
 			return err
 		}
 	}
@@ -76,18 +89,16 @@ func (c *Cluster) Stop(ctx context.Context) error {
 			return fmt.Errorf("stopping cluster %s: %w", c.name, err)
 		}
 	}
-	// All processes are told at once, and the API server, which can write nothing any more when its etcd has ended, goes on
-	// trying for a minute and a half. What it was told is in etcd, so it is ended first, and the kubelet, which would start it
-	// again. A node that is too ill for that is stopped the slow way.
-	_, _ = c.inNode(ctx, "sh", "-c", "systemctl stop kubelet; pkill -KILL -x kube-apiserver")
+	return c.end(ctx)
+}
+
+// end ends the pods and then the node, and returns when it has stopped, also where that was begun already.
+func (c *Cluster) end(ctx context.Context) error {
+	// A node that is too ill for that is stopped the slow way.
+	_, _ = c.inNode(ctx, "sh", "-c", endPods)
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("stopping cluster %s: %w", c.name, context.Cause(ctx))
 	}
-	return c.stopNode(ctx)
-}
-
-// stopNode returns when the node has stopped, also where the engine is at it already.
-func (c *Cluster) stopNode(ctx context.Context) error {
 	if _, err := c.run.Run(ctx, command.New("docker", "stop", "-t", strconv.Itoa(int(graceful.Seconds())), c.Node())); err != nil {
 		return fmt.Errorf("stopping cluster %s: %w", c.name, err)
 	}

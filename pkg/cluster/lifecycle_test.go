@@ -27,8 +27,12 @@ func whole(t *testing.T, change func(*inspected)) (*Cluster, *command.Fake) {
 
 func stopped(n *inspected) { n.State.Status, n.State.Running = "exited", false }
 
-// What writes must have its time, also where the API server is too ill to be ended first.
-func TestStopEndsTheAPIServerFirstAndWaitsForTheServers(t *testing.T) {
+func endLine() string {
+	return command.New("docker", "exec", "platform-control-plane", "sh", "-c", endPods).String()
+}
+
+// What writes must have its time, also where the node is too ill for its pods to be ended first.
+func TestStopEndsThePodsFirstAndWaitsForTheServers(t *testing.T) {
 	c, fake := whole(t, nil)
 	fake.Answers["docker exec"] = command.Answer{Fail: "no such process"}
 	if err := c.Stop(t.Context()); err != nil {
@@ -36,7 +40,7 @@ func TestStopEndsTheAPIServerFirstAndWaitsForTheServers(t *testing.T) {
 	}
 	want := []string{
 		inspectLine,
-		`docker exec platform-control-plane sh -c 'systemctl stop kubelet; pkill -KILL -x kube-apiserver'`,
+		endLine(),
 		"docker stop -t 60 platform-control-plane",
 	}
 	if got := fake.Runs(); !slices.Equal(got, want) {
@@ -57,7 +61,7 @@ func TestStartOfANodeThatRunsFinishesAStop(t *testing.T) {
 		want   []string
 	}{
 		"runs":       {nil, false, []string{inspectLine, look}},
-		"half-way":   {nil, true, []string{inspectLine, look, "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}},
+		"half-way":   {nil, true, []string{inspectLine, look, endLine(), "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}},
 		"is stopped": {stopped, false, []string{inspectLine, "docker start platform-control-plane"}},
 	} {
 		c, fake := whole(t, test.change)
@@ -93,7 +97,7 @@ func TestAStopThatWasCutOffIsFinishedFirst(t *testing.T) {
 	if err := c.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	want := []string{inspectLine, "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}
+	want := []string{inspectLine, endLine(), "docker stop -t 60 platform-control-plane", "docker start platform-control-plane"}
 	if got := fake.Runs()[before:]; !slices.Equal(got, want) {
 		t.Errorf("start ran %q, want %q", got, want)
 	}
@@ -107,7 +111,7 @@ func TestAStopThatWasCutOffIsFinishedFirst(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := fake.Runs()[before:]; got[len(got)-1] != want[1] {
+	if got := fake.Runs()[before:]; got[len(got)-1] != want[2] {
 		t.Errorf("a second stop ran %q", got)
 	}
 }
