@@ -28,7 +28,7 @@ type Load struct {
 	Duration  time.Duration   // orders are begun for this long
 	Orders    int64           // at most so many are begun; 0 is no bound
 	Persist   bool            // an order that gets 503, or has a key and gets no answer, is sent again, while Duration lasts
-	Until     <-chan struct{} // orders are begun, and sent again, until it is closed; nil is no such bound
+	Until     <-chan struct{} // orders are begun until it is closed, and those in hand are sent again for a while yet; nil is no such bound
 	History   *Recorder       // gives each order a key, and is told of it; nil: orders have none
 }
 
@@ -64,6 +64,7 @@ type Latency struct {
 
 const (
 	answerTimeout = 10 * time.Second
+	afterwards    = 15 * time.Second
 	answerLimit   = 1 << 20
 )
 
@@ -136,6 +137,7 @@ type client struct {
 	request []byte
 	obeys   bool      // waits as long as a 503 says
 	persist time.Time // until then it sends an order again that got 503
+	last    time.Time // the same, since Until was closed
 
 	conn     net.Conn
 	in       *bufio.Reader
@@ -196,7 +198,18 @@ func (c *client) pause() time.Duration {
 	return 10 * time.Millisecond
 }
 
-func (c *client) persists() bool { return time.Now().Before(c.persist) && !c.load.over() }
+// persists tells whether the order in hand may be sent again. When no more are begun, who was not told yet still asks: the last
+// fault of a chaos leaves clients that wait for an answer that was lost.
+func (c *client) persists() bool {
+	now := time.Now()
+	if !c.load.over() {
+		return now.Before(c.persist)
+	}
+	if c.last.IsZero() {
+		c.last = now.Add(afterwards)
+	}
+	return now.Before(c.persist) && now.Before(c.last)
+}
 
 // begin gives the next order its key. Where that cannot be written down, nothing more is asked for.
 func (c *client) begin() bool {

@@ -211,11 +211,15 @@ func TestALoadLastsUntilItIsEnough(t *testing.T) {
 		if n == 10 {
 			close(enough)
 		}
-		w.WriteHeader(http.StatusServiceUnavailable)
+		if n < 13 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
 	})
 	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 1, Duration: time.Hour, Persist: true, Until: enough}.Run(t.Context())
-	if err != nil || orders.Load() != 10 || a.Statuses[503] != 10 || a.Sent != 1 {
-		t.Errorf("%+v %v", a, err)
+	if err != nil || orders.Load() != 13 || a.Statuses[503] != 12 || a.Statuses[202] != 1 || a.Sent != 1 {
+		t.Errorf("the order in hand is to be told of, and no other begun: %+v %v", a, err)
 	}
 }
 
