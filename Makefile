@@ -95,6 +95,9 @@ format: go
 # A package whose tests take a schema or a vhost needs the servers; all others do not.
 needs-servers = $(shell go list -f '{{.ImportPath}} {{join .Imports " "}} {{join .TestImports " "}} {{join .XTestImports " "}}' ./... | awk '/(postgres|rabbit)test/ { print $$1 }')
 
+# gotestsum runs go test and shows what it prints as it comes, and once more at the end what failed, which is hours up otherwise.
+verbosely = go run gotest.tools/gotestsum@v1.13.0 --format standard-verbose -- -tags e2e -count=1
+
 unit: go ## tests that need no servers
 	@set -e; servers="$(needs-servers)"; \
 	go list ./... | grep -vx 'platformctl/e2e' | { test -n "$$servers" && grep -vxF "$$(printf '%s\n' $$servers)" || cat; } | xargs go test
@@ -103,17 +106,17 @@ integration: build ## tests on PostgreSQL and RabbitMQ from the product's own im
 	@bin/platformctl servers -- go test -count=1 $(needs-servers)
 
 kill: build ## services and servers are killed under load, and a disk is full: nothing may be lost, doubled, oversold or stuck
-	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run "TestKilled|TestReleases" ./e2e/kill
+	@bin/platformctl servers -- $(verbosely) -timeout 15m -run "TestKilled|TestReleases" ./e2e/kill
 
 chaos: build ## a minute of faults on a running platform, of a fixed seed and of a fresh one; ARGS="--cluster NAME"
 	bin/platformctl chaos --seed 7 --duration 1m $(ARGS)
 	bin/platformctl chaos --duration 1m $(ARGS)
 
 checker: build ## one protection of the platform after another is taken away: verify must find it
-	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v -run TestTheCheckerIsChecked ./e2e/checker
+	@bin/platformctl servers -- $(verbosely) -timeout 15m -run TestTheCheckerIsChecked ./e2e/checker
 
 resume: build kubectl curl ## platformctl and the node are killed anywhere: up again converges, with the data
-	go test -tags e2e -count=1 -timeout 60m -v -run TestKilledAnywhereItIsResumed ./e2e/resume
+	$(verbosely) -timeout 60m -run TestKilledAnywhereItIsResumed ./e2e/resume
 
 # The scenarios type the lines that users rely on as they stand, curl among them.
 curl:
@@ -126,10 +129,10 @@ chromium:
 	echo "\$$ apt-get install -y chromium" >&2; apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium
 
 page: build chromium ## the page of order-api in Chromium: orders move, an outage shows; screenshots in e2e/page/shots
-	@bin/platformctl servers -- go test -tags e2e -count=1 -timeout 15m -v ./e2e/page
+	@bin/platformctl servers -- $(verbosely) -timeout 15m ./e2e/page
 
 e2e: build kubectl curl ## scenarios on a real cluster of their own
-	go test -tags e2e -count=1 -timeout 60m -v ./e2e
+	$(verbosely) -timeout 60m ./e2e
 
 bench-loop: build ## how long up, start, deploy, restore and down take, beside kind's own cluster; ARGS="-cold all" builds from nothing first
 	@go run ./e2e/benchloop -write docs/loop.md $(ARGS)

@@ -59,7 +59,11 @@ func chaosHeals(s *scenario) {
 		s.awaits(s.starts(binary, "chaos", "--duration", "60s", "--rate", "50"), aMinuteOfFaults).ends(0).says("Seed: ", " 12 faults in ", "; 0 never told")
 	})
 	s.step("services that have no failpoints cannot be ended in their gaps, and it is said what to do", func(s *scenario) {
+		shows := len(s.shows())
 		s.platformctl("chaos", "--seed", "1", "--duration", "5s", "--faults", "gap").ends(1).says("compiled without failpoints", "platformctl deploy --failpoints")
+		if n := len(s.shows()); n != shows {
+			s.t.Errorf("a chaos that was refused leaves %d shows where there were %d", n, shows)
+		}
 	})
 	s.step("and with them they end in each", func(s *scenario) {
 		s.platformctl("deploy", "--failpoints").ends(0)

@@ -30,10 +30,11 @@ var rooms = map[string][]string{
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
 	"pkg/watch":    {"pkg/fault"},
 
-	"pkg/outbox":  {"pkg/failpoint"}, // which is nothing at all in what is released
-	"pkg/rabbit":  {"pkg/failpoint"},
-	"pkg/order":   {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/presence", "pkg/failpoint"},
-	"pkg/payment": {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/presence", "pkg/failpoint"},
+	"pkg/outbox":   {"pkg/failpoint"}, // which is nothing at all in what is released
+	"pkg/postgres": {"pkg/resolve"},
+	"pkg/rabbit":   {"pkg/failpoint", "pkg/resolve"},
+	"pkg/order":    {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/presence", "pkg/failpoint"},
+	"pkg/payment":  {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/presence", "pkg/failpoint"},
 
 	"cmd/platformctl":     {"pkg/platform", "pkg/contract", "pkg/chaos", "pkg/plan", "pkg/inspect", "pkg/proof", "pkg/snapshot", "pkg/terminal", "pkg/watch", "pkg/host", "pkg/kube", "pkg/release", "pkg/command", "pkg/fault"},
 	"cmd/order-api":       {"pkg/order", "pkg/page", "pkg/daemon", "pkg/postgres", "pkg/rabbit", "pkg/outbox"},

@@ -178,14 +178,17 @@ func (f chaosFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, done()) }()
-	show, err := proof.NewShow(ctx, database)
-	if err != nil {
+	world := chaos.World{Hands: hands(p), Database: database, Messages: messages, Record: record}
+	if err := world.Can(ctx, plan); err != nil {
+		return err
+	}
+	if world.Show, err = proof.NewShow(ctx, database); err != nil {
 		return err
 	}
 	e.ui().Say(strings.TrimSpace(plan.String()))
 	result, err := chaos.Chaos{
 		Plan: plan, Journal: journal, Platform: read, Told: told, Quiet: f.quiet, Waiting: e.onTheWay,
-		World:  chaos.World{Hands: hands(p), Database: database, Messages: messages, Record: record, Show: show},
+		World:  world,
 		Load:   proof.Load{Address: strings.TrimPrefix(api, "http://"), Quantity: 1, Clients: f.clients, Rate: f.rate},
 		Struck: func(o chaos.Outcome) { e.ui().Say(struck(o)) },
 	}.Run(ctx)
@@ -193,7 +196,7 @@ func (f chaosFlags) run(ctx context.Context, e *env) (err error) {
 		return err
 	}
 	if f.history == "" && result.Report.Holds {
-		if err := proof.DropShow(ctx, database, show); err != nil {
+		if err := proof.DropShow(ctx, database, world.Show); err != nil {
 			return err
 		}
 	}

@@ -320,9 +320,9 @@ done`, service, int(patience/(100*time.Millisecond)), failpoint.Gap(gap).Signal(
 	return strings.TrimSpace(string(out)), nil
 }
 
-// failpoints returns an error where a plan wants services to end in their gaps and one that runs has none. Pods that were replaced
-// a moment ago may finish first.
-func (w World) failpoints(ctx context.Context, p Plan) error {
+// Can returns an error where the plan wants services to end in their gaps and one that runs has none. Pods that were replaced a
+// moment ago may finish first. It needs the World's hands alone.
+func (w World) Can(ctx context.Context, p Plan) error {
 	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == Gap }) {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"platformctl/pkg/proof"
 )
 
-// Chaos makes a plan's faults under load, heals each, and verifies when all is quiet again.
+// Chaos makes a plan's faults under load, heals each, and verifies when all is quiet again. That its World can is asked for before.
 type Chaos struct {
 	Plan     Plan
 	World    World
@@ -61,9 +61,6 @@ const healing = 2 * time.Minute
 // that does not recover is one.
 func (c Chaos) Run(ctx context.Context) (r Result, err error) {
 	r.Plan = c.Plan
-	if err := c.World.failpoints(ctx, c.Plan); err != nil {
-		return r, err
-	}
 	enough := make(chan struct{})
 	c.Load.Show, c.Load.Persist, c.Load.History, c.Load.Until = c.World.Show, true, c.World.Record, enough
 	c.Load.Duration = 24 * time.Hour

@@ -48,15 +48,17 @@ func kindConfig(name, stateDir, storeDir string, cfg Config) *v1alpha4.Cluster {
 				{ContainerPort: NodePort, HostPort: int32(cfg.APIPort), ListenAddress: "127.0.0.1", Protocol: v1alpha4.PortMappingProtocolTCP},
 			},
 		}},
-		KubeadmConfigPatches: []string{kubeletPatch, clusterPatch, proxyPatch},
+		KubeadmConfigPatches: []string{kubeletPatch, clusterPatch},
 	}
 	if cfg.Content != "" {
 		k.Nodes[0].ExtraMounts = append(k.Nodes[0].ExtraMounts, v1alpha4.Mount{HostPath: storeDir, ContainerPath: storeInNode})
 	}
 	if cfg.Origin == Packages {
 		k.Networking.DisableDefaultCNI = true
-		k.Networking.KubeProxyMode = v1alpha4.NFTablesProxyMode
+		k.Networking.KubeProxyMode = "none" // our image brings its own; kind has no constant for it
 		k.KubeadmConfigPatches = append(k.KubeadmConfigPatches, initPatch)
+	} else {
+		k.KubeadmConfigPatches = append(k.KubeadmConfigPatches, proxyPatch)
 	}
 	return k
 }
@@ -103,7 +105,7 @@ scheduler:
   - name: leader-elect
     value: "false"
 `
-	// proxyPatch has a Service lead to a pod as soon as the pod is ready: kube-proxy's usual second between two changes of its
+	// proxyPatch, where kube-proxy is kubeadm's, has a Service lead to a pod as soon as the pod is ready: kube-proxy's usual second between two changes of its
 	// rules spares CPU where there are thousands of Services.
 	proxyPatch = `kind: KubeProxyConfiguration
 iptables:
@@ -111,13 +113,14 @@ iptables:
 nftables:
   minSyncPeriod: 100ms
 `
-	// initPatch skips what our node image brings itself: its DNS comes with the storage manifest. Preflight is skipped by kind
+	// initPatch skips what our node image brings itself: its DNS comes with the storage manifest, kube-proxy is a unit. Preflight is skipped by kind
 	// too, whose list this one replaces. No other node joins, so that nothing is prepared for one: with it kubeadm would ask for
 	// more than its client may ask for at once, and wait for a second.
 	initPatch = `kind: InitConfiguration
 skipPhases:
 - preflight
 - addon/coredns
+- addon/kube-proxy
 - bootstrap-token
 - show-join-command
 - kubelet-finalize

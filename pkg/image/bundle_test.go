@@ -4,8 +4,11 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -180,30 +183,43 @@ func TestPrune(t *testing.T) {
 	}
 }
 
+// FuzzBundle reads from memory, what Import reads from a file before it touches anything.
 func FuzzBundle(f *testing.F) {
-	text, err := json.Marshal(contents{Version: bundleVersion, Entries: []bundled{{Key: "a-1", Size: 1, Sum: "x"}}})
-	if err != nil {
-		f.Fatal(err)
-	}
-	var whole bytes.Buffer
-	w := tar.NewWriter(&whole)
-	if err := w.WriteHeader(&tar.Header{Name: contentsName, Size: int64(len(text)), Mode: 0o644}); err != nil {
-		f.Fatal(err)
-	}
-	if _, err := w.Write(text); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(whole.Bytes())
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "images.tar")
-		if err := os.WriteFile(file, raw, 0o644); err != nil {
-			t.Fatal(err)
+	sum := sha256.Sum256([]byte("x"))
+	for _, sum := range []string{hex.EncodeToString(sum[:]), "x"} {
+		text, err := json.Marshal(contents{Version: bundleVersion, Entries: []bundled{{Key: "a-1", Size: 1, Sum: sum}}})
+		if err != nil {
+			f.Fatal(err)
 		}
-		c := NewCache(filepath.Join(dir, "cache"))
-		if _, err := c.Import(t.Context(), file, quiet); err != nil {
-			if all, err := c.List(); err != nil || len(all) > 0 {
-				t.Errorf("%+v %v", all, err)
+		var whole bytes.Buffer
+		w := tar.NewWriter(&whole)
+		for _, file := range []struct{ name, content string }{{contentsName, string(text)}, {"a-1.tar", "x"}} {
+			err = errors.Join(err, w.WriteHeader(&tar.Header{Name: file.name, Size: int64(len(file.content)), Mode: 0o644}))
+			_, failed := io.WriteString(w, file.content)
+			err = errors.Join(err, failed)
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(whole.Bytes())
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got := map[string]string{}
+		all, err := readBundle(t.Context(), bytes.NewReader(raw), func(int64, int64) {}, func(b bundled, content io.Reader) error {
+			hash := sha256.New()
+			_, err := io.Copy(hash, content)
+			got[b.Key] = hex.EncodeToString(hash.Sum(nil))
+			return err
+		})
+		if err != nil {
+			if !errors.Is(err, ErrBundle) {
+				t.Error(err)
+			}
+			return
+		}
+		for _, e := range all.Entries {
+			if !keys.MatchString(e.Key) || got[e.Key] != e.Sum {
+				t.Errorf("%+v is believed, and is %q", e, got[e.Key])
 			}
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"platformctl/pkg/resolve"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib" // goose speaks database/sql
 	"github.com/pressly/goose/v3"
@@ -60,7 +62,7 @@ func connConfig(url string) (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
 	// A server that was just replaced may leave a dial without an answer, for minutes if nobody bounds it.
-	config.ConnectTimeout = connectTimeout
+	config.ConnectTimeout, config.LookupFunc = connectTimeout, resolve.Host
 	return config, nil
 }
 

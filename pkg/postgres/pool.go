@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"platformctl/pkg/resolve"
+
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -34,7 +36,7 @@ func Open(url, application string, size int) (*pgxpool.Pool, error) {
 	config.MaxConns = int32(size)
 	config.MaxConnIdleTime = 5 * time.Minute
 	config.ConnConfig.ConnectTimeout = connectTimeout
-	config.ConnConfig.DialFunc = dialer().DialContext
+	config.ConnConfig.LookupFunc, config.ConnConfig.DialFunc = resolve.Host, dialer().DialContext
 	params := config.ConnConfig.RuntimeParams
 	params["application_name"] = application
 	params["statement_timeout"] = fmt.Sprint(statementTimeout.Milliseconds())

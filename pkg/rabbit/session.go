@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"platformctl/pkg/resolve"
+
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -20,7 +22,7 @@ const (
 	dialTimeout = 5 * time.Second
 	heartbeat   = 10 * time.Second
 	firstPause  = 50 * time.Millisecond
-	lastPause   = 500 * time.Millisecond
+	lastPause   = 250 * time.Millisecond
 	steady      = time.Second // a session that lasted so long has not failed by what it does
 )
 
@@ -129,7 +131,7 @@ func (d *Dialer) Once(stop context.Context, session func(context.Context, Sessio
 func (d *Dialer) connect(ctx context.Context) (*amqp.Connection, error) {
 	dial := d.Dial
 	if dial == nil {
-		dial = (&net.Dialer{}).DialContext
+		dial = resolve.Dial
 	}
 	properties := amqp.NewConnectionProperties()
 	properties.SetClientConnectionName(d.Name)

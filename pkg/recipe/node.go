@@ -61,7 +61,7 @@ func (k *Kitchen) module() string { return filepath.Join(k.project, "pkg", "reci
 func nodeRoot() debian {
 	return debian{name: "node", packages: []string{
 		"systemd", "conntrack", "iptables", "nftables", "iproute2", "ethtool", "util-linux", "mount", "kmod",
-		"libseccomp2", "jq", "procps", "runc", "ca-certificates", "bash", "hostname",
+		"libseccomp2", "jq", "procps", "crun", "ca-certificates", "bash", "hostname",
 	}}
 }
 

@@ -5,39 +5,85 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// edit is one place in a file of Kubernetes' module that is compiled otherwise than it stands there.
-type edit struct{ file, from, to string }
+// The modules that are edited.
+const (
+	kubernetes         = "k8s.io/kubernetes"
+	controllerManagers = "k8s.io/controller-manager"
+)
 
-// edits are for what Kubernetes has no setting for. The API server of our node is started by the kubelet, which asks it for the node
-// long before it answers, or in the moment in which it does not know yet what a kubelet may ask. What is refused is asked again after
-// 0.8 to 1.6 seconds, then 1.6 to 3.2; and only once a second the kubelet looks whether it knows its node, and then asks for its
-// pods. All of that the machine is idle, at each start of a node. Elsewhere these times spare a server that has many nodes.
+// edit is one place in a file of a module that is compiled otherwise than it stands there.
+type edit struct{ module, file, from, to string }
+
+// edits are for what Kubernetes has no setting for: pauses in which a node that starts does nothing. Elsewhere they spare a server
+// that has many nodes, or a node that has hundreds of pods.
+//
+//   - The API server waits for a second before it looks whether its roles and priority classes are there, and is not healthy before.
+//   - The controller manager looks once a second whether the API server is healthy; until it is, no Service leads to the pods of now.
+//   - The kubelet starts the API server, and asks it for its node and for the Services long before it answers, or in the moment in
+//     which it does not know yet what a kubelet may ask. What is refused is asked again after 0.8 to 1.6 seconds, then 1.6 to 3.2; a
+//     pod that comes before the Services is tried again after ten. And only once a second the kubelet looks whether it knows its node,
+//     and then asks for its pods.
+//   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second.
+//   - kubeadm looks twice a second whether what it waits for is there.
 func edits() []edit {
-	const again = "50 * time.Millisecond"
-	return []edit{{
-		file: "pkg/kubelet/config/apiserver.go",
-		from: "const WaitForAPIServerSyncPeriod = 1 * time.Second\n",
-		to:   "const WaitForAPIServerSyncPeriod = " + again + "\n",
-	}, {
-		file: "pkg/kubelet/kubelet.go",
-		from: "\t\tkubeInformers.Start(wait.NeverStop)\n\t\tlogger.Info(\"Attempting to sync node with API server\")\n",
-		to: `		go func() {
-			ours := metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, string(nodeName)).String()}
+	const soon, again, look = "100 * time.Millisecond", "50 * time.Millisecond", "200 * time.Millisecond"
+	const kubelet = "pkg/kubelet/kubelet.go"
+	// startWhen has the kubelet begin to watch when it was answered once.
+	startWhen := func(answered string) string {
+		return `		go func() {
 			for ctx.Err() == nil {
-				if _, err := kubeDeps.KubeClient.CoreV1().Nodes().List(ctx, ours); err == nil {
+				if _, err := kubeDeps.KubeClient.CoreV1().` + answered + `; err == nil {
 					break
 				}
 				time.Sleep(` + again + `)
 			}
 			kubeInformers.Start(wait.NeverStop)
 		}()
-		logger.Info("Attempting to sync node with API server")
-`,
+`
+	}
+	const (
+		start    = "\t\tkubeInformers.Start(wait.NeverStop)\n"
+		nodes    = "\t\tlogger.Info(\"Attempting to sync node with API server\")\n"
+		services = "\t\tserviceHasSynced = kubeInformers.Core().V1().Services().Informer().HasSynced\n"
+	)
+	return []edit{{
+		kubernetes, "pkg/registry/rbac/rest/storage_rbac.go",
+		"wait.Poll(1*time.Second, 30*time.Second, ",
+		"wait.PollImmediate(" + soon + ", 30*time.Second, ",
+	}, {
+		kubernetes, "pkg/registry/scheduling/rest/storage_scheduling.go",
+		"wait.Poll(1*time.Second, 30*time.Second, ",
+		"wait.PollImmediate(" + soon + ", 30*time.Second, ",
+	}, {
+		controllerManagers, "app/helper.go",
+		"wait.PollImmediate(time.Second, timeout, ",
+		"wait.PollImmediate(" + again + ", timeout, ",
+	}, {
+		kubernetes, "pkg/kubelet/config/apiserver.go",
+		"const WaitForAPIServerSyncPeriod = 1 * time.Second\n",
+		"const WaitForAPIServerSyncPeriod = " + again + "\n",
+	}, {
+		kubernetes, kubelet,
+		start + nodes,
+		startWhen("Nodes().List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, string(nodeName)).String()})") + nodes,
+	}, {
+		kubernetes, kubelet,
+		services + start,
+		services + startWhen(`Services("").List(ctx, metav1.ListOptions{Limit: 1})`),
+	}, {
+		kubernetes, kubelet,
+		"\tgenericPlegRelistPeriod    = time.Second * 1\n",
+		"\tgenericPlegRelistPeriod    = " + look + "\n",
+	}, {
+		kubernetes, "cmd/kubeadm/app/constants/constants.go",
+		"\tKubernetesAPICallRetryInterval = 500 * time.Millisecond\n",
+		"\tKubernetesAPICallRetryInterval = " + again + "\n",
 	}}
 }
 
@@ -49,28 +95,9 @@ func (e edit) in(content []byte) ([]byte, error) {
 	return bytes.Replace(content, []byte(e.from), []byte(e.to), 1), nil
 }
 
-// edited makes a module file in work, beside what it names: the node's module, but with Kubernetes' module as the edits make it.
+// edited makes a module file in work, beside what it names: the node's module, but with Kubernetes' modules as the edits make them.
 // The go command's own overlay does not reach into the cache of modules.
 func (k *Kitchen) edited(ctx context.Context, work string) (modfile string, err error) {
-	const kubernetes = "k8s.io/kubernetes"
-	module, err := k.moduleFolder(ctx, k.module(), kubernetes)
-	if err != nil {
-		return "", err
-	}
-	changed := map[string][]byte{}
-	for _, e := range edits() {
-		content, err := os.ReadFile(filepath.Join(module, e.file))
-		if err != nil {
-			return "", fmt.Errorf("edit Kubernetes: %w", err)
-		}
-		if changed[e.file], err = e.in(content); err != nil {
-			return "", err
-		}
-	}
-	copied := filepath.Join(work, "kubernetes")
-	if err := shadow(module, copied, ".", changed); err != nil {
-		return "", fmt.Errorf("edit Kubernetes: %w", err)
-	}
 	for _, name := range []string{"go.mod", "go.sum"} {
 		content, err := os.ReadFile(filepath.Join(k.module(), name))
 		if err == nil {
@@ -81,8 +108,35 @@ func (k *Kitchen) edited(ctx context.Context, work string) (modfile string, err 
 		}
 	}
 	modfile = filepath.Join(work, "go.mod")
-	_, err = k.run.Run(ctx, k.golang(k.module(), k.machine.arch, "mod", "edit", "-replace="+kubernetes+"="+copied, modfile))
-	return modfile, err
+	for _, module := range []string{kubernetes, controllerManagers} {
+		from, err := k.moduleFolder(ctx, k.module(), module)
+		if err != nil {
+			return "", err
+		}
+		changed := map[string][]byte{}
+		for _, e := range edits() {
+			if e.module != module {
+				continue
+			}
+			content, ok := changed[e.file]
+			if !ok {
+				if content, err = os.ReadFile(filepath.Join(from, e.file)); err != nil {
+					return "", fmt.Errorf("edit Kubernetes: %w", err)
+				}
+			}
+			if changed[e.file], err = e.in(content); err != nil {
+				return "", err
+			}
+		}
+		to := filepath.Join(work, path.Base(module))
+		if err := shadow(from, to, ".", changed); err != nil {
+			return "", fmt.Errorf("edit Kubernetes: %w", err)
+		}
+		if _, err := k.run.Run(ctx, k.golang(k.module(), k.machine.arch, "mod", "edit", "-replace="+module+"="+to, modfile)); err != nil {
+			return "", err
+		}
+	}
+	return modfile, nil
 }
 
 // shadow makes the folder at below to from the one below from: the changed files, and links to all else.

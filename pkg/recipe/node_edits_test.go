@@ -1,9 +1,11 @@
 package recipe
 
 import (
+	"bytes"
 	"go/parser"
 	"go/token"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -21,16 +23,16 @@ func TestKubernetesIsAsWeEditIt(t *testing.T) {
 	if text, err := os.ReadFile(modfile); err != nil || !strings.Contains(string(text), "k8s.io/kubernetes => "+work) {
 		t.Errorf("it does not replace Kubernetes: %v\n%s", err, text)
 	}
-	original, err := k.moduleFolder(t.Context(), k.module(), "k8s.io/kubernetes")
-	must(t, err)
 	for _, e := range edits() {
+		original, err := k.moduleFolder(t.Context(), k.module(), e.module)
+		must(t, err)
 		before, err := os.ReadFile(filepath.Join(original, e.file))
 		must(t, err)
-		at := filepath.Join(work, "kubernetes", e.file)
+		at := filepath.Join(work, path.Base(e.module), e.file)
 		after, err := os.ReadFile(at)
 		must(t, err)
-		if string(before) == string(after) {
-			t.Errorf("%s is not edited", e.file)
+		if bytes.Contains(before, []byte(e.to)) || !bytes.Contains(after, []byte(e.to)) {
+			t.Errorf("%s is not edited: %s", e.file, e.to)
 		}
 		if _, err := parser.ParseFile(token.NewFileSet(), at, after, 0); err != nil {
 			t.Errorf("edited, %s is no Go any more: %v", e.file, err)

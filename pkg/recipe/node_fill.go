@@ -122,7 +122,7 @@ func (n *node) addPrograms(tree, built *image.Tree, content string) error {
 		return errors.New("containerd did not unpack the layer")
 	}
 	tree.Link("usr/local/bin/kubenode", "/"+at)
-	for _, name := range []string{"containerd", "ctr"} {
+	for _, name := range []string{"containerd", "ctr", "kube-proxy"} {
 		tree.Link("usr/local/bin/"+name, "kubenode")
 	}
 	for _, name := range []string{"kubelet", "kubeadm", "kubectl"} {
@@ -137,36 +137,13 @@ func addUnits(tree *image.Tree) {
 	for _, unit := range []string{"kubelet", "containerd", "undo-mount-hacks"} {
 		tree.Link("etc/systemd/system/multi-user.target.wants/"+unit+".service", "/etc/systemd/system/"+unit+".service")
 	}
+	tree.Link("etc/systemd/system/multi-user.target.wants/kube-proxy.path", "/etc/systemd/system/kube-proxy.path")
 	tree.Link("etc/systemd/system/systemd-binfmt.service", "/dev/null")
 }
 
 // addConfiguration adds what the node's programs read, and what kind applies to a new cluster.
 func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools string, wanted []string) error {
 	pause, err := find(wanted, "pause")
-	if err != nil {
-		return err
-	}
-	runtime, err := file("containerd.toml", map[string]string{"Pause": pause})
-	if err != nil {
-		return err
-	}
-	network, err := file("cni.conflist", nil)
-	if err != nil {
-		return err
-	}
-	journal, err := file("journald.conf", nil)
-	if err != nil {
-		return err
-	}
-	kubelet, err := file("kubelet.conf", nil)
-	if err != nil {
-		return err
-	}
-	begin, err := file("begin-content.sh", nil)
-	if err != nil {
-		return err
-	}
-	containerd, err := file("containerd.conf", nil)
 	if err != nil {
 		return err
 	}
@@ -178,13 +155,28 @@ func (n *node) addConfiguration(ctx context.Context, tree *image.Tree, tools str
 	if err != nil {
 		return err
 	}
-	tree.Bytes("etc/containerd/config.toml", 0o644, runtime)
+	for _, f := range []struct {
+		at, name string
+		mode     fs.FileMode
+		values   map[string]string
+	}{
+		{"etc/containerd/config.toml", "containerd.toml", 0o644, map[string]string{"Pause": pause}},
+		{"etc/cni/net.d/10-platform.conflist", "cni.conflist", 0o644, nil},
+		{"etc/systemd/journald.conf.d/10-node.conf", "journald.conf", 0o644, nil},
+		{"usr/local/bin/begin-content", "begin-content.sh", 0o755, nil},
+		{"etc/systemd/system/containerd.service.d/10-content.conf", "containerd.conf", 0o644, nil},
+		{"etc/systemd/system/kubelet.service.d/20-after-containerd.conf", "kubelet.conf", 0o644, nil},
+		{"etc/systemd/system/kube-proxy.path", "kube-proxy.path", 0o644, nil},
+		{"etc/systemd/system/kube-proxy.service", "kube-proxy.service", 0o644, nil},
+		{"etc/kubernetes-proxy.yaml", "kube-proxy.yaml", 0o644, nil},
+	} {
+		content, err := file(f.name, f.values)
+		if err != nil {
+			return err
+		}
+		tree.Bytes(f.at, f.mode, content)
+	}
 	tree.Bytes("etc/containerd/cri-base.json", 0o644, spec)
-	tree.Bytes("etc/cni/net.d/10-platform.conflist", 0o644, network)
-	tree.Bytes("etc/systemd/journald.conf.d/10-node.conf", 0o644, journal)
-	tree.Bytes("usr/local/bin/begin-content", 0o755, begin)
-	tree.Bytes("etc/systemd/system/containerd.service.d/10-content.conf", 0o644, containerd)
-	tree.Bytes("etc/systemd/system/kubelet.service.d/20-after-containerd.conf", 0o644, kubelet)
 	tree.Bytes("kind/version", 0o644, []byte(n.version+"\n"))
 	// kind applies these two; the network needs no daemon here, and DNS comes with the storage because kubeadm's own
 	// addon, with two replicas, is left out.

@@ -31,11 +31,12 @@ func (n *node) manifests(ctx context.Context, tools string) ([]byte, error) {
 }
 
 // forOneNode makes CoreDNS one pod that is ready as soon as it is: a second one on the same node serves nobody, and ten seconds
-// between two looks at its readiness would be spent waiting. It asks the API server by the node's name: by its Service, while
+// between two looks at its readiness would be spent waiting. Its Service leads to it before it is seen to be ready: who comes too early
+// asks again, and there is nobody else to ask. It asks the API server by the node's name: by its Service, while
 // kube-proxy is still starting, the API server would seem away for seconds, and all who ask for names would wait.
 func forOneNode(manifest []byte) ([]byte, error) {
 	var documents [][]byte
-	deployments := 0
+	deployments, services := 0, 0
 	for _, text := range bytes.Split(manifest, []byte("\n---")) {
 		var object map[string]any
 		if err := yaml.Unmarshal(bytes.TrimPrefix(text, []byte("---")), &object); err != nil {
@@ -53,14 +54,22 @@ func forOneNode(manifest []byte) ([]byte, error) {
 				return nil, err
 			}
 		}
+		if object["kind"] == "Service" {
+			services++
+			spec, ok := object["spec"].(map[string]any)
+			if !ok {
+				return nil, errors.New("the service has no spec")
+			}
+			spec["publishNotReadyAddresses"] = true
+		}
 		document, err := yaml.Marshal(object)
 		if err != nil {
 			return nil, err
 		}
 		documents = append(documents, document)
 	}
-	if deployments != 1 {
-		return nil, fmt.Errorf("there are %d deployments in it", deployments)
+	if deployments != 1 || services != 1 {
+		return nil, fmt.Errorf("there are %d deployments and %d services in it", deployments, services)
 	}
 	return bytes.Join(documents, []byte("---\n")), nil
 }

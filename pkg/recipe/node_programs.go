@@ -41,7 +41,7 @@ func (k *Kitchen) programsKey(ctx context.Context, version string) (string, erro
 	}
 	inputs := append(append([]string{compiler, files, image.Format}, compiled()...), goEnv("amd64")...)
 	for _, e := range edits() {
-		inputs = append(inputs, e.file, e.from, e.to)
+		inputs = append(inputs, e.module, e.file, e.from, e.to)
 	}
 	return "node-programs-" + digest(append(inputs, nodeFlags(version)...)...), nil
 }

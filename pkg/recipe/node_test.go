@@ -156,12 +156,13 @@ spec:
 apiVersion: v1
 kind: Service
 metadata: {name: kube-dns, resourceVersion: "0"}
+spec: {clusterIP: 10.96.0.10}
 `
 
 func TestDNSIsForOneNode(t *testing.T) {
 	got, err := forOneNode([]byte(dnsManifest))
 	must(t, err)
-	for _, line := range []string{"replicas: 1\n", "periodSeconds: 1\n", "path: /ready\n", "name: KUBERNETES_SERVICE_HOST\n", "fieldPath: spec.nodeName\n", "---\n", "name: kube-dns\n"} {
+	for _, line := range []string{"replicas: 1\n", "periodSeconds: 1\n", "path: /ready\n", "name: KUBERNETES_SERVICE_HOST\n", "fieldPath: spec.nodeName\n", "---\n", "name: kube-dns\n", "publishNotReadyAddresses: true\n"} {
 		if !strings.Contains(string(got), line) {
 			t.Errorf("there is no %q in\n%s", line, got)
 		}

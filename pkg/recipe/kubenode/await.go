@@ -13,8 +13,8 @@ const (
 )
 
 // await returns when the address that the environment names takes connections, at once where it names none. etcd and the API server
-// are started in the same moment, and an API server whose etcd refuses it does nothing for a whole second. One that is not there
-// in time is for the API server to tell of.
+// are started in the same moment, and an API server whose etcd refuses it does nothing for a whole second; nor does a kube-proxy whom the
+// API server refuses. One that is not there in time is for who needs it to tell of.
 func await() {
 	address := os.Getenv(awaited)
 	for over := time.Now().Add(longest); address != "" && time.Now().Before(over); time.Sleep(lookAgain) {

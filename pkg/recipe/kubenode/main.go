@@ -41,7 +41,7 @@ func programs() map[string]func() {
 		"kube-apiserver":          func() { await(); os.Exit(cli.Run(apiserver.NewAPIServerCommand())) },
 		"kube-controller-manager": func() { os.Exit(cli.Run(controllermanager.NewControllerManagerCommand())) },
 		"kube-scheduler":          func() { os.Exit(cli.Run(scheduler.NewSchedulerCommand())) },
-		"kube-proxy":              func() { os.Exit(cli.Run(proxy.NewProxyCommand())) },
+		"kube-proxy":              func() { await(); os.Exit(cli.Run(proxy.NewProxyCommand())) },
 		"kubelet":                 func() { os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background()))) },
 		"kubeadm":                 func() { kubeadmerrors.HandleError(kubeadm.Run()) },
 		"kubectl":                 runKubectl,

@@ -1,0 +1,102 @@
+package daemon_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"platformctl/pkg/daemon"
+)
+
+// pipes is a listener whose connections hold nothing on their way: what one end writes waits until the other reads it.
+type pipes struct {
+	ends   chan net.Conn
+	closed chan struct{}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case end := <-p.ends:
+		return end, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p pipes) Close() error   { close(p.closed); return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	p.ends <- server
+	return client, nil
+}
+
+// Clients that ask and never read what they are told keep nobody from being served, and are dropped in time.
+func TestACrowdThatReadsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const stalled = 50
+		var dropped atomic.Int32
+		routes := http.NewServeMux()
+		routes.HandleFunc("GET /much", func(w http.ResponseWriter, _ *http.Request) {
+			for {
+				if _, err := w.Write(make([]byte, 4096)); err != nil {
+					dropped.Add(1)
+					return
+				}
+			}
+		})
+		listener := pipes{make(chan net.Conn), make(chan struct{})}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() {
+			ended <- daemon.Run(ctx, daemon.Service{
+				Name: "crowd", Log: slog.New(slog.DiscardHandler), Listener: listener, Routes: routes, Registry: daemon.NewRegistry(),
+				Ready: func(context.Context) error { return nil },
+			})
+		}()
+		began := time.Now()
+		var crowd []net.Conn
+		for range stalled {
+			c, err := listener.dial(ctx, "", "")
+			if err == nil {
+				_, err = io.WriteString(c, "GET /much HTTP/1.1\r\nHost: x\r\n\r\n")
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			crowd = append(crowd, c)
+		}
+		client := &http.Client{Transport: &http.Transport{DialContext: listener.dial, DisableKeepAlives: true}}
+		answer, err := client.Get("http://crowd/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != http.StatusOK || time.Since(began) > 0 {
+			t.Errorf("a neighbour is told %d after %s, %v", answer.StatusCode, time.Since(began), err)
+		}
+		if n := dropped.Load(); n > 0 {
+			t.Errorf("%d were dropped at once", n)
+		}
+		time.Sleep(time.Minute) // by the test's own clock
+		synctest.Wait()
+		if n := dropped.Load(); n != stalled {
+			t.Errorf("%d of %d were dropped", n, stalled)
+		}
+		for _, c := range crowd {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
