@@ -29,7 +29,8 @@ type edit struct{ module, file, from, to string }
 //     which it does not know yet what a kubelet may ask. What is refused is asked again after 0.8 to 1.6 seconds, then 1.6 to 3.2; a
 //     pod that comes before the Services is tried again after ten. And only once a second the kubelet looks whether it knows its node,
 //     and then asks for its pods.
-//   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second.
+//   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second; and three
+//     times a second whether a pod's volumes are mounted.
 //   - kubeadm looks twice a second whether what it waits for is there.
 func edits() []edit {
 	const soon, again, look = "100 * time.Millisecond", "50 * time.Millisecond", "200 * time.Millisecond"
@@ -80,6 +81,10 @@ func edits() []edit {
 		kubernetes, kubelet,
 		"\tgenericPlegRelistPeriod    = time.Second * 1\n",
 		"\tgenericPlegRelistPeriod    = " + look + "\n",
+	}, {
+		kubernetes, "pkg/kubelet/volumemanager/volume_manager.go",
+		"\tpodAttachAndMountRetryInterval = 300 * time.Millisecond\n",
+		"\tpodAttachAndMountRetryInterval = " + again + "\n",
 	}, {
 		kubernetes, "cmd/kubeadm/app/constants/constants.go",
 		"\tKubernetesAPICallRetryInterval = 500 * time.Millisecond\n",
