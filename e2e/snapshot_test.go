@@ -112,6 +112,16 @@ func snapshots(s *scenario) {
 		s.consistent()
 	})
 	s.step("a save that is killed leaves no snapshot, and orders come in again", func(s *scenario) {
+		// One that may read everything is done in a fifth of a second.
+		const held = ` FROM pg_locks WHERE relation = 'payments'::regclass AND mode = 'AccessExclusiveLock' AND granted`
+		holder := s.starts("kubectl", "exec", "-n", "database", "postgresql-0", "--", "psql", "-U", "postgresdb", "-d", "postgresdb",
+			"-c", "BEGIN; LOCK TABLE payments; SELECT pg_sleep(60)")
+		s.until(20*time.Second, func() string {
+			if s.counts("SELECT count(*)"+held) != 1 {
+				return "the table is not locked: " + holder.said.String()
+			}
+			return ""
+		})
 		p := s.starts(binary, "--progress", "json", "snapshot", "save", "torn")
 		s.until(20*time.Second, func() string {
 			if !strings.Contains(p.said.String(), `"doing"`) {
@@ -123,6 +133,8 @@ func snapshots(s *scenario) {
 			s.t.Fatal(err)
 		}
 		s.awaits(p, 10*time.Second)
+		s.sql("SELECT pg_terminate_backend(pid)" + held)
+		s.awaits(holder, 10*time.Second)
 		if slices.ContainsFunc(s.kept(), func(k kept) bool { return k.Name == "torn" }) {
 			s.t.Error("it is in the list")
 		}
