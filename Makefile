@@ -68,7 +68,7 @@ down: build ## delete the cluster; asks where data would be lost (ARGS=-y does n
 
 check: lint vulnerable unit ## what is quick: format, vet, staticcheck, known vulnerabilities, tests that need no servers
 
-test: lint unit integration bench-guard checker kill page e2e ## everything, the fast before the slow
+test: lint unit integration bench-guard checker kill page resume e2e ## everything, the fast before the slow
 
 lint: format
 	go vet ./...

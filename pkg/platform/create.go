@@ -84,6 +84,7 @@ func (p *Platform) nodeSteps(origin Origin, image, content *string, held *[]clus
 	node = &plan.Step{
 		Name: "node", After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (_ string, err error) {
+			running := false
 			select {
 			case <-takes:
 			default:
@@ -94,8 +95,13 @@ func (p *Platform) nodeSteps(origin Origin, image, content *string, held *[]clus
 				if state.Phase != cluster.Running {
 					return "the cluster is " + string(state.Phase), nil
 				}
+				running = true
 			}
 			*held, err = p.cluster.Images(ctx)
+			if err != nil && running && ctx.Err() == nil {
+				open() // its container is there, and may have been started by a run that was killed a moment ago
+				return "its containerd does not answer yet", nil
+			}
 			return "", err
 		},
 		Do: func(ctx context.Context, note func(plan.Note)) error {

@@ -134,7 +134,7 @@ func TestUnitsOfDebianAreTakenAway(t *testing.T) {
 			t.Errorf("%s is still there", name)
 		}
 	}
-	for _, name := range append(kept, "etc/systemd/system/multi-user.target.wants/kubelet.service", "usr/sbin/init") {
+	for _, name := range append(kept, "etc/systemd/system/multi-user.target.wants/kubelet.service", "etc/systemd/system/multi-user.target.wants/kube-proxy.path", "usr/sbin/init") {
 		if !strings.Contains(names, name+"\n") {
 			t.Errorf("%s is not there", name)
 		}
@@ -182,6 +182,7 @@ func TestOurFilesAreFilledIn(t *testing.T) {
 		"containerd.toml": {"Pause": "pause-image"}, "storage.yaml": {"Image": "storage-image"},
 		"import.toml": {"Root": "root-folder", "State": "state-folder", "Address": "socket-address"},
 		"access.yaml": nil, "cni.conflist": nil, "journald.conf": nil, "kubelet.conf": nil,
+		"kube-proxy.path": nil, "kube-proxy.service": nil, "kube-proxy.yaml": nil,
 	} {
 		text, err := file(name, values)
 		must(t, err)
