@@ -115,6 +115,8 @@ chaos: build ## a minute of faults on a running platform, of a fixed seed and of
 checker: build ## one protection of the platform after another is taken away: verify must find it
 	@bin/platformctl servers -- $(verbosely) -timeout 15m -run TestTheCheckerIsChecked ./e2e/checker
 
+# The seed is one that once found a fault; RESUME_SEED= draws a new one.
+resume: export RESUME_SEED ?= 3
 resume: build kubectl curl ## platformctl and the node are killed anywhere: up again converges, with the data
 	$(verbosely) -timeout 60m -run TestKilledAnywhereItIsResumed ./e2e/resume
 

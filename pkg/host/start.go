@@ -120,7 +120,7 @@ func (m Machine) launch(ctx context.Context, say func(string)) (process, error) 
 	line := "setsid " + daemon + " </dev/null >" + command.New(log).String() + " 2>&1 &"
 	say(line)
 	start := command.New("sh", "-c", line+" echo $!")
-	start.Env = m.systemPath()
+	start.Env = append(m.systemPath(), "TMPDIR=") // it outlives the folder that this run may have been given
 	out, err := m.Run.Run(ctx, start)
 	if err != nil {
 		return process{}, fmt.Errorf("start the engine: %w", err)
