@@ -19,12 +19,13 @@ type bench struct {
 	starts string // the command that starts the engine
 	began  func() // what happens then
 	begun  bool
+	env    []string // that it was started with
 }
 
 func (b *bench) Run(ctx context.Context, c command.Command) ([]byte, error) {
 	out, err := b.Fake.Run(ctx, c)
 	if err == nil && strings.Contains(c.String(), b.starts) {
-		b.begun = true
+		b.begun, b.env = true, c.Env
 		b.began()
 	}
 	if b.begun && strings.HasPrefix(c.String(), askVersion) {
@@ -70,7 +71,7 @@ func settingsOf(t *testing.T, m Machine) map[string]any {
 }
 
 func TestTheEngineIsStartedByHand(t *testing.T) {
-	m, _ := stopped(t, "setsid", nil)
+	m, b := stopped(t, "setsid", nil)
 	said, say := sayings()
 	if err := named(t, m, "engine/running").Mend(t.Context(), say); err != nil {
 		t.Fatal(err)
@@ -78,6 +79,9 @@ func TestTheEngineIsStartedByHand(t *testing.T) {
 	want := "setsid /usr/sbin/dockerd --config-file " + m.engineFile("daemon.json") + " </dev/null >" + m.engineFile("dockerd.log") + " 2>&1 &"
 	if !slices.Contains(*said, want) {
 		t.Errorf("said %q, want %q among it", *said, want)
+	}
+	if !slices.Contains(b.env, "TMPDIR=") {
+		t.Errorf("it is started with %q, and keeps a TMPDIR that may go", b.env)
 	}
 	if settings := settingsOf(t, m); len(settings) != 0 {
 		t.Errorf("a machine that can give everything needs no settings, got %v", settings)
