@@ -143,6 +143,10 @@ func TestTheServerIsAsDescribed(t *testing.T) {
 	for _, path := range []string{"/shows", "/health", "/ready", "/live", "/metrics", "/openapi.yaml", "/", "/page/state", "/page/page.css", "/page/page.js", "/page/icon.svg"} {
 		d.ask(200, "GET", path, "")
 	}
+	d.ask(200, "GET", "/ready?wait=5s", "")
+	for _, wait := range []string{"6s", "-1s", "x", "1"} {
+		d.ask(400, "GET", "/ready?wait="+wait, "")
+	}
 	d.ask(404, "GET", "/page/nothing", "")
 	d.seen["GET /page/stream 200"] = true // it has no end: its frames are parts of the state
 	for range 16 {
@@ -168,6 +172,7 @@ func TestTheServerIsAsDescribed(t *testing.T) {
 	// Another, whose database was never migrated.
 	d.base = start(t, environ(t, postgrestest.Old(t).URL, rabbittest.Platform(t))).url
 	d.ask(503, "GET", "/ready", "")
+	d.ask(503, "GET", "/ready?wait=100ms", "")
 
 	for path, item := range doc.Paths.Map() {
 		for method, operation := range item.Operations() {

@@ -76,7 +76,8 @@ crashLoopBackOff:
 	// clusterPatch makes keys that are quick to make, and lets the controller manager start its controllers without throttling
 	// itself. There is one of each controller, so that none need wait for the lease of its former life after a restart, and one
 	// etcd, which need not wait half a second for others before it elects itself. The API server waits for it (kubenode's await);
-	// refused by it once, it would wait for a second.
+	// refused by it once, it would wait for a second. The two others show who probes them the API server's certificate: without one
+	// each makes RSA keys whenever it starts, on the cores that the API server starts on.
 	clusterPatch = `kind: ClusterConfiguration
 encryptionAlgorithm: ECDSA-P256
 apiServer:
@@ -100,10 +101,29 @@ controllerManager:
     value: "500"
   - name: kube-api-burst
     value: "1000"
+  - name: tls-cert-file
+    value: /etc/kubernetes/pki/apiserver.crt
+  - name: tls-private-key-file
+    value: /etc/kubernetes/pki/apiserver.key
 scheduler:
   extraArgs:
   - name: leader-elect
     value: "false"
+  - name: tls-cert-file
+    value: /etc/kubernetes/pki/apiserver.crt
+  - name: tls-private-key-file
+    value: /etc/kubernetes/pki/apiserver.key
+  extraVolumes:
+  - name: certificate
+    hostPath: /etc/kubernetes/pki/apiserver.crt
+    mountPath: /etc/kubernetes/pki/apiserver.crt
+    pathType: File
+    readOnly: true
+  - name: key
+    hostPath: /etc/kubernetes/pki/apiserver.key
+    mountPath: /etc/kubernetes/pki/apiserver.key
+    pathType: File
+    readOnly: true
 `
 	// proxyPatch, where kube-proxy is kubeadm's, has a Service lead to a pod as soon as the pod is ready: kube-proxy's usual second between two changes of its
 	// rules spares CPU where there are thousands of Services.

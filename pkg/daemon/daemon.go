@@ -26,6 +26,8 @@ const (
 	idleTimeout    = 2 * time.Minute
 	headerLimit    = 16 << 10
 	checkTimeout   = time.Second
+	longestWait    = 5 * time.Second       // that /ready may be asked for
+	readyAgain     = 20 * time.Millisecond // and how often it looks meanwhile
 
 	// A service's heap is a few megabytes. Collected whenever it has doubled, as is usual, it would be collected dozens of times a
 	// second under load; so it may grow to five times its size, but not beyond half of what its container has. A bound that 2,000
@@ -253,18 +255,53 @@ func (d *running) health(w http.ResponseWriter, r *http.Request) {
 	d.reply(w, r, http.StatusOK, answer)
 }
 
+// ready answers whether the service takes requests. Asked with ?wait=1s it waits so long for it to become true: a probe that comes
+// a moment too early would only come again after its period.
 func (d *running) ready(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-	defer cancel()
-	err := errors.New("the service is stopping")
-	if !d.stopping.Load() {
-		err = d.Ready(ctx)
+	var wait time.Duration
+	if text := r.URL.Query().Get("wait"); text != "" {
+		var err error
+		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > longestWait {
+			d.reply(w, r, http.StatusBadRequest, map[string]string{"error": "invalid_request",
+				"message": fmt.Sprintf("wait must be a duration from 0s to %s, such as 1s, not %q", longestWait, text)})
+			return
+		}
 	}
-	if err != nil {
+	if err := d.whenReady(r.Context(), wait); err != nil {
 		d.reply(w, r, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "service": d.Name, "reason": err.Error()})
 		return
 	}
 	d.reply(w, r, http.StatusOK, map[string]string{"status": "ok", "service": d.Name})
+}
+
+// whenReady returns nil as soon as the service is ready, or after wait why it is not.
+func (d *running) whenReady(ctx context.Context, wait time.Duration) error {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	again := time.NewTicker(readyAgain)
+	defer again.Stop()
+	for last := wait == 0; ; {
+		err := d.isReady(ctx)
+		if err == nil || last || d.stopping.Load() {
+			return err
+		}
+		select {
+		case <-again.C:
+		case <-over.C:
+			last = true
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func (d *running) isReady(ctx context.Context) error {
+	if d.stopping.Load() {
+		return errors.New("the service is stopping")
+	}
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return d.Ready(ctx)
 }
 
 func (d *running) reply(w http.ResponseWriter, r *http.Request, code int, body map[string]string) {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -172,11 +173,53 @@ func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
 	mu.Unlock()
 	expect("/health", 200, `{"database":"gone","service":"test","status":"degraded"}`)
 	expect("/ready", 503, `{"reason":"gone","service":"test","status":"not ready"}`)
+	expect("/ready?wait=50ms", 503, `{"reason":"gone","service":"test","status":"not ready"}`)
+	expect("/ready?wait=6s", 400, `{"error":"invalid_request","message":"wait must be a duration from 0s to 5s, such as 1s, not \"6s\""}`)
 	expect("/live", 200, `{"status":"ok"}`)
 	expect("/nothing", 404, `{"error":"not_found","message":"there is nothing at /nothing"}`)
-	if c, b, _ := get(t, r.url+"/metrics"); c != 200 || !strings.Contains(b, `http_request_seconds_count{method="GET",route="GET /ready",status="503"} 1`) || !strings.Contains(b, "go_goroutines") {
+	if c, b, _ := get(t, r.url+"/metrics"); c != 200 || !strings.Contains(b, `http_request_seconds_count{method="GET",route="GET /ready",status="503"} 2`) || !strings.Contains(b, "go_goroutines") {
 		t.Errorf("/metrics: %d %s", c, b)
 	}
+}
+
+// Who waits for readiness is told when it comes, and at once when the service stops: it will not come any more.
+func TestReadinessIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	var ready atomic.Bool
+	asked := make(chan struct{}, 1000)
+	r := start(t, daemon.Service{Ready: func(context.Context) error {
+		asked <- struct{}{}
+		if ready.Load() {
+			return nil
+		}
+		return errors.New("gone")
+	}})
+	answered := make(chan string, 1)
+	ask := func() {
+		code, body, _ := get(t, r.url+"/ready?wait=5s")
+		answered <- fmt.Sprint(code, " ", body)
+	}
+	went := func(want string) {
+		t.Helper()
+		began := time.Now()
+		if got := <-answered; !strings.HasPrefix(got, want) || time.Since(began) > 4*time.Second {
+			t.Errorf("%s after %s, not %s", got, time.Since(began), want)
+		}
+	}
+	go ask()
+	<-asked
+	<-asked
+	ready.Store(true)
+	went(`200 {"service":"test","status":"ok"}`)
+
+	ready.Store(false)
+	for len(asked) > 0 {
+		<-asked
+	}
+	go ask()
+	<-asked
+	r.stop()
+	went("503 ")
 }
 
 // A stop lets requests end, tells clients to go elsewhere, and stops the parts one after another.

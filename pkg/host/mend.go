@@ -69,7 +69,7 @@ func lock(ctx context.Context, path string, say func(string)) (unlock func(), er
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), file.Close())
 		}
 		if !waited {
-			say("# waiting for another platformctl that is mending this machine")
+			say("# waiting until nothing else mends this machine")
 			waited = true
 		}
 		select {

@@ -118,7 +118,7 @@ func TestOneMendsAtATime(t *testing.T) {
 	case err := <-taken:
 		t.Fatalf("taken twice: %v", err)
 	case line := <-waiting:
-		wantContains(t, line, "waiting for another platformctl")
+		wantContains(t, line, "waiting until nothing else mends this machine")
 	}
 	unlock()
 	if err := <-taken; err != nil {

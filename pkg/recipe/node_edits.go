@@ -27,10 +27,13 @@ type edit struct{ module, file, from, to string }
 //   - The controller manager looks once a second whether the API server is healthy; until it is, no Service leads to the pods of now.
 //   - The kubelet starts the API server, and asks it for its node and for the Services long before it answers, or in the moment in
 //     which it does not know yet what a kubelet may ask. What is refused is asked again after 0.8 to 1.6 seconds, then 1.6 to 3.2; a
-//     pod that comes before the Services is tried again after ten. And only once a second the kubelet looks whether it knows its node,
-//     and then asks for its pods.
+//     pod that comes before the Services is tried again later. And only once a second the kubelet looks whether it knows its node,
+//     and then asks for its pods and what they need, which it may as soon as the API server itself has seen the pods: so it waits
+//     until that says it is ready.
+//   - A pod whose start failed is tried again after ten seconds.
 //   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second; and three
 //     times a second whether a pod's volumes are mounted.
+//   - A container that has begun is probed for the first time at the next tick of its startup probe's period, a second or more.
 //   - kubeadm looks twice a second whether what it waits for is there.
 func edits() []edit {
 	const soon, again, look = "100 * time.Millisecond", "50 * time.Millisecond", "200 * time.Millisecond"
@@ -51,6 +54,7 @@ func edits() []edit {
 	const (
 		start    = "\t\tkubeInformers.Start(wait.NeverStop)\n"
 		nodes    = "\t\tlogger.Info(\"Attempting to sync node with API server\")\n"
+		tick     = "\t\t// Wait for next probe tick.\n\t\tselect {\n"
 		services = "\t\tserviceHasSynced = kubeInformers.Core().V1().Services().Informer().HasSynced\n"
 	)
 	return []edit{{
@@ -70,6 +74,14 @@ func edits() []edit {
 		"const WaitForAPIServerSyncPeriod = 1 * time.Second\n",
 		"const WaitForAPIServerSyncPeriod = " + again + "\n",
 	}, {
+		kubernetes, "pkg/kubelet/config/apiserver.go",
+		"\t\t\tif nodeHasSynced() {\n",
+		"\t\t\tif nodeHasSynced() && c.CoreV1().RESTClient().Get().AbsPath(\"/readyz\").Do(wait.ContextForChannel(wait.NeverStop)).Error() == nil {\n",
+	}, {
+		kubernetes, kubelet,
+		"\tbackOffPeriod = time.Second * 10\n",
+		"\tbackOffPeriod = time.Second\n",
+	}, {
 		kubernetes, kubelet,
 		start + nodes,
 		startWhen("Nodes().List(ctx, metav1.ListOptions{FieldSelector: fields.OneTermEqualSelector(metav1.ObjectNameField, string(nodeName)).String()})") + nodes,
@@ -85,6 +97,14 @@ func edits() []edit {
 		kubernetes, "pkg/kubelet/volumemanager/volume_manager.go",
 		"\tpodAttachAndMountRetryInterval = 300 * time.Millisecond\n",
 		"\tpodAttachAndMountRetryInterval = " + again + "\n",
+	}, {
+		kubernetes, "pkg/kubelet/prober/worker.go",
+		tick,
+		`		var first <-chan time.Time
+		if w.probeType == startup && !w.onHold && w.resultRun == 0 {
+			first = time.After(` + again + `)
+		}
+` + tick + "\t\tcase <-first:\n",
 	}, {
 		kubernetes, "cmd/kubeadm/app/constants/constants.go",
 		"\tKubernetesAPICallRetryInterval = 500 * time.Millisecond\n",

@@ -135,7 +135,17 @@ code:ensure_modules_loaded(case file:consult("$volume/modules") of
     _ -> [M || Part <- Whole, application:load(Part) =/= none, {ok, Ms} <- [application:get_key(Part, modules)], M <- Ms]
 end).
 ERL
+# What is kept by Raft, and was there before, waits for half a second whether another node leads it. There is no other.
+cat >>"$etc/load.erl" <<ERL
+spawn(fun Elect() ->
+    case whereis(rabbitmq_metadata) of
+        undefined -> timer:sleep(10), Elect();
+        _ -> catch ra:trigger_election({rabbitmq_metadata, node()})
+    end
+end).
+ERL
 cat >"$etc/note.erl" <<ERL
+catch [ra:trigger_election({Queue, node()}) || {Queue, _} <- ra_directory:list_registered(quorum_queues)],
 ok = file:write_file("$volume/modules.new", io_lib:format("~p.~n", [[M || {M, File} <- code:all_loaded(), is_list(File)]])),
 ok = file:rename("$volume/modules.new", "$volume/modules").
 ERL
