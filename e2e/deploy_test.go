@@ -85,6 +85,11 @@ func deploys(s *scenario) {
 		if after := s.snapshot(); after.releases["apps/payment-service"] != before.releases["apps/payment-service"] {
 			s.t.Error("payment-service was touched")
 		}
+		// Rolled out were the one before, the one with a changed line, the crashing one and this.
+		held := s.types(`docker exec ` + node + ` ctr -n k8s.io images ls -q | grep /order-api:`).ends(0).stdout
+		if n := len(strings.Fields(held)); n != 2 {
+			s.t.Errorf("the node keeps %d images of order-api, not this one and the one before:\n%s", n, held)
+		}
 	})
 	s.check("a value that a service refuses, and code that does not compile, change nothing for who orders", func(s *scenario) {
 		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
@@ -108,8 +113,7 @@ func develops(s *scenario) {
 	s.platform()
 	checkout := s.copyCheckout()
 	daemon := filepath.Join(checkout, "pkg/daemon/daemon.go")
-	dev := s.starts(binary, "dev", "order", "--project", checkout)
-	says := func(s *scenario, texts ...string) {
+	saysOf := func(s *scenario, dev *process, texts ...string) {
 		s.t.Helper()
 		s.until(60*time.Second, func() string {
 			said := dev.said.String()
@@ -120,6 +124,24 @@ func develops(s *scenario) {
 			}
 			return ""
 		})
+	}
+	s.step("begun where the code does not compile it shows why, and once it does, deploys what was edited while it was off", func(s *scenario) {
+		s.with(daemon, saying("serving what was edited"), func() {
+			var dev *process
+			s.with(daemon, more("\nvar broken = nothingOfTheKind\n"), func() {
+				dev = s.starts(binary, "dev", "order", "--project", checkout)
+				saysOf(s, dev, "undefined: nothingOfTheKind", "what is saved is deployed")
+			})
+			saysOf(s, dev, `"msg":"serving what was edited"`)
+			s.interrupt(dev)
+			s.awaits(dev, 20*time.Second).ends(130)
+		})
+		s.platformctl("deploy", "order", "--project", checkout).ends(0).says("order-api: ")
+	})
+	dev := s.starts(binary, "dev", "order", "--project", checkout)
+	says := func(s *scenario, texts ...string) {
+		s.t.Helper()
+		saysOf(s, dev, texts...)
 	}
 	s.step("dev finds nothing to do, and does not tell again what the pod said before", func(s *scenario) {
 		says(s, "order-api: already runs as the checkout has it")

@@ -66,6 +66,7 @@ func fromNothing(s *scenario) {
 	})
 	s.check("the servers' images were in the node from its beginning, which is linked and not copied", func(s *scenario) {
 		s.types(`docker exec ` + node + ` findmnt --noheadings --output SOURCE /var/lib/containerd`).ends(0).says("/nodes/" + node)
+		s.types(`docker exec ` + node + ` find /var/lib/containerd/io.containerd.content.v1.content/blobs -type f -links +1`).ends(0).says("/sha256/")
 		for _, server := range []string{"postgresql", "rabbitmq"} {
 			s.types(`grep load/` + server + ` "` + record + `"`).ends(0).says(`"already"`).never(`"done"`)
 		}
@@ -160,6 +161,10 @@ func upAgain(s *scenario) {
 			}
 		}
 		s.platformctl("up").ends(0).says("spec.replicas is 2")
+		s.platformctl("up", "--dry-run").ends(0).says("nothing to do")
+		s.kubectl("-n", "apps", "patch", "configmap", "payment-service-config", "-p", `{"data":{"PAYMENT_DELAY_MS":"77"}}`).ends(0)
+		s.platformctl("up", "--dry-run").ends(0).says("configmap apps/payment-service-config: data.PAYMENT_DELAY_MS is 77, 0 is wanted")
+		s.platformctl("up").ends(0).says("payment-service-config")
 		s.platformctl("up", "--dry-run").ends(0).says("nothing to do")
 		s.ended(s.places(1, 1))
 	})

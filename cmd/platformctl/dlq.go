@@ -31,12 +31,7 @@ retry sends letters back to the queue that each came from; drop removes them.`,
   platformctl dlq show 5f2c81ab
   platformctl dlq retry --key 'payment.*' --dry-run
   platformctl dlq retry --all`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fault.Usage(e.self()+" dlq --help", "dlq has no command %q", args[0])
-		},
+		Args: noSubcommand(e),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
 	// So that its last line has room.

@@ -37,12 +37,7 @@ broker. What comes faster than it can be shown is skipped, the oldest first.`,
   platformctl events -f --key 'payment.*'
   platformctl events --order 17 -o json
   platformctl events publish order.created event.json`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fault.Usage(e.self()+" events --help", "events has no command %q", args[0])
-		},
+		Args: noSubcommand(e),
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
 	// So that its last line has room.

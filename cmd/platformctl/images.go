@@ -22,13 +22,8 @@ func newImages(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "images",
 		Short: "What the caches hold; prune, save and load it",
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fault.Usage(e.self()+" images ls\n"+e.self()+" images --help", "images has no command %q", args[0])
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return f.list(cmd.Context(), e) },
+		Args:  noSubcommand(e),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return f.list(cmd.Context(), e) },
 	}
 	f.out.add(cmd.Flags())
 	cmd.AddCommand(newImagesLs(e), newImagesPrune(e), newImagesSave(e), newImagesLoad(e))

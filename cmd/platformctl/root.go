@@ -147,6 +147,22 @@ func unknownCommand(root *cobra.Command, args []string) error {
 	return fault.Usage(cure, "there is no command %q", word)
 }
 
+// noSubcommand refuses a word that is no command of cmd's, and names those that it may have been meant for.
+func noSubcommand(e *env) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		self := e.self() + " " + cmd.Name() + " "
+		cure := self + "--help"
+		cmd.SuggestionsMinimumDistance = 2
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			cure = self + strings.Join(near, "\n"+self)
+		}
+		return fault.Usage(cure, "%s has no command %q", cmd.Name(), args[0])
+	}
+}
+
 // firstWord is the first of args that is neither a flag nor the value of one.
 func firstWord(flags *pflag.FlagSet, args []string) string {
 	for i := 0; i < len(args); i++ {

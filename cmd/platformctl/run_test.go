@@ -99,6 +99,7 @@ func TestWrongCalls(t *testing.T) {
 		{"servers", "servers wants a command after --", "servers -- go test"},
 		{"servers go test", "servers wants a command after --", "servers -- go test"},
 		{"images rm", `images has no command "rm"`, "images ls"},
+		{"snapshot restor seed", `snapshot has no command "restor"`, "platformctl snapshot restore"},
 		{"images save", "platformctl images save wants one file", "images save platformctl-images.tar"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

@@ -43,12 +43,7 @@ these the newest three of each are kept.`,
 		Example: `  platformctl snapshot save before-the-demo
   platformctl snapshot restore before-the-demo
   platformctl snapshot restore seed`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			return fault.Usage(e.self()+" snapshot --help", "snapshot has no command %q", args[0])
-		},
+		Args: noSubcommand(e),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	// So that its last line has room.

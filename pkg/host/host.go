@@ -39,7 +39,7 @@ type Machine struct {
 // already runs.
 type Needs struct {
 	Packages bool   // images are built from Go modules and Debian packages, not pulled
-	Disk     uint64 // free bytes for the caches: DiskPackages, DiskPulled or DiskCached
+	Disk     uint64 // free bytes for the caches: DiskPackages, DiskPulled, DiskCached or DiskRunning
 	Memory   uint64 // available bytes: MemoryCluster
 }
 
@@ -53,6 +53,8 @@ const (
 	DiskPulled = 4_000_000_000
 	// DiskCached: a cluster's containers, volumes and side-loaded images, and room for its databases to grow.
 	DiskCached = 2_000_000_000
+	// DiskRunning: where all is there, what its databases need to go on. RabbitMQ takes no messages with less than 512 MB.
+	DiskRunning = 1_000_000_000
 	// MemoryCluster: a node with both servers holds 0.7 GiB just after its start; the services, their limits, and a Go build
 	// beside them want the rest.
 	MemoryCluster = 3 << 30

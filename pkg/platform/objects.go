@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"platformctl/pkg/fault"
 	"platformctl/pkg/kube"
 	"platformctl/pkg/plan"
+	"platformctl/pkg/release"
 )
 
 // manager is the field manager that platformctl's own objects are applied as.
@@ -47,9 +49,9 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 				if live != nil && live.GetDeletionTimestamp() != nil && live.GetKind() == "Namespace" {
 					going = append(going, live.GetName())
 				}
-				if live == nil || live.GetDeletionTimestamp() != nil || live.GetAnnotations()[kube.HashKey] != o.GetAnnotations()[kube.HashKey] {
+				if lines := objectDiffers(o, live); len(lines) > 0 {
 					changed = append(changed, o)
-					d.Lines = append(d.Lines, objectDiffers(o, live)...)
+					d.Lines = append(d.Lines, lines...)
 				}
 			}
 			if len(going) > 0 {
@@ -74,33 +76,52 @@ func (p *Platform) objectsStep(name string, objects func(context.Context) ([]*un
 	}
 }
 
-// objectDiffers tells in what a live object differs from one of ours; what a Secret holds is nothing to print.
+// objectDiffers tells in what a live object differs from one of ours, a line each: it is not there, it was made for something else
+// than is wanted now, or somebody has changed it since. What a Secret holds is nothing to print.
 func objectDiffers(want, live *unstructured.Unstructured) []string {
 	named := kube.Describe(want)
 	if live == nil || live.GetDeletionTimestamp() != nil {
 		return []string{named + " is missing"}
 	}
+	differs := live.GetAnnotations()[kube.HashKey] != want.GetAnnotations()[kube.HashKey]
+	lacking := release.Lacks(stored(want).Object, live.Object)
+	if !differs && len(lacking) == 0 {
+		return nil
+	}
 	if want.GetKind() == "Secret" {
 		return []string{named + " differs"}
 	}
 	var all []string
-	now, is := data(want), data(live)
-	for _, key := range sorted(now) {
-		if before, ok := is[key]; !ok {
-			all = append(all, fmt.Sprintf("%s: %s is absent, %s is wanted", named, key, now[key]))
-		} else if before != now[key] {
-			all = append(all, fmt.Sprintf("%s: %s is %s, %s is wanted", named, key, before, now[key]))
-		}
+	for _, line := range lacking {
+		all = append(all, named+": "+line)
 	}
-	for _, key := range sorted(is) {
-		if _, ok := now[key]; !ok {
-			all = append(all, fmt.Sprintf("%s: %s is %s, and is to go", named, key, is[key]))
+	if differs { // what is no longer wanted
+		now, is := data(want), data(live)
+		for _, key := range sorted(is) {
+			if _, ok := now[key]; !ok {
+				all = append(all, fmt.Sprintf("%s: data.%s is %s, and is to go", named, key, is[key]))
+			}
 		}
 	}
 	if len(all) == 0 {
 		all = []string{named + " differs"}
 	}
 	return all
+}
+
+// stored is an object as the API server gives it back, without the hash.
+func stored(o *unstructured.Unstructured) *unstructured.Unstructured {
+	o = o.DeepCopy()
+	unstructured.RemoveNestedField(o.Object, "metadata", "annotations", kube.HashKey)
+	if text, ok, err := unstructured.NestedStringMap(o.Object, "stringData"); ok && err == nil {
+		values := map[string]any{}
+		for key, value := range text {
+			values[key] = base64.StdEncoding.EncodeToString([]byte(value))
+		}
+		o.Object["data"] = values
+		delete(o.Object, "stringData")
+	}
+	return o
 }
 
 // data is a ConfigMap's; what is not text was refused before.

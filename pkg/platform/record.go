@@ -138,7 +138,7 @@ func (p *Platform) withEvidence(ctx context.Context, failed error) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	dir := filepath.Join(p.set.State, "evidence", p.set.Cluster+"-"+time.Now().Format("20060102-150405"))
-	if err := p.keepEvidence(ctx, dir); err != nil {
+	if err := errors.Join(p.keepEvidence(ctx, dir), p.trimEvidence()); err != nil {
 		return errors.Join(failed, fmt.Errorf("keep the evidence: %w", err))
 	}
 	cure := fault.CureOf(failed)
@@ -179,6 +179,18 @@ func (p *Platform) keepEvidence(ctx context.Context, dir string) error {
 		return nil
 	}
 	_, err = p.kube.Evidence(ctx, dir, Namespaces())
+	return err
+}
+
+// keptEvidence is how many folders of evidence are kept of a cluster.
+const keptEvidence = 10
+
+// trimEvidence takes away the oldest folders of evidence. Their names end in the time, so that they sort by it.
+func (p *Platform) trimEvidence() error {
+	folders, err := filepath.Glob(filepath.Join(p.set.State, "evidence", p.set.Cluster+"-????????-??????"))
+	for ; err == nil && len(folders) > keptEvidence; folders = folders[1:] {
+		err = os.RemoveAll(folders[0])
+	}
 	return err
 }
 

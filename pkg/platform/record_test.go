@@ -3,6 +3,7 @@ package platform
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,15 @@ func TestEvidenceWithoutACluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	old := func(name string) string { return filepath.Join(p.set.State, "evidence", name) }
+	for i := range keptEvidence {
+		if err := os.MkdirAll(old(fmt.Sprintf("mine-20250101-00000%d", i)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.MkdirAll(old("mine-too-20250101-000000"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	err = p.recordedRun(t.Context(), "up", func(plan.Event) {}, step("image/node", errors.New("the compiler said no")))
 	err = p.withEvidence(t.Context(), err)
 	if err == nil {
@@ -93,6 +103,11 @@ func TestEvidenceWithoutACluster(t *testing.T) {
 		raw, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil || !strings.Contains(string(raw), text) || strings.Contains(string(raw), "opensesame") {
 			t.Errorf("%s: %v\n%s", name, err, raw)
+		}
+	}
+	for name, stays := range map[string]bool{"mine-20250101-000000": false, "mine-20250101-000001": true, "mine-too-20250101-000000": true} {
+		if _, err := os.Stat(old(name)); (err == nil) != stays {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 	usage := &plan.StepError{Step: "values", Err: fault.Usage("mend it", "bad values")}

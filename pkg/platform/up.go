@@ -145,5 +145,7 @@ func (p *Platform) needs(ctx context.Context) host.Needs {
 	if err != nil {
 		origin = Packages // what this machine cannot do, its requirements say better
 	}
-	return p.needsFor(ctx, origin)
+	needs := p.needsFor(ctx, origin)
+	needs.Disk = max(needs.Disk, host.DiskRunning)
+	return needs
 }

@@ -91,18 +91,29 @@ func (c *Client) compare(ctx context.Context, spec Spec, o object) ([]amiss, err
 		}
 	}
 	var all []amiss
-	for _, field := range sortedKeys(want) {
-		for _, d := range lacks(field, want[field], is[field]) {
-			all = append(all, amiss{o.id(), d.path, fmt.Sprintf("%s %s is %s, %s is wanted", o.id(), d.path, show(d.is), show(d.want))})
-		}
+	for _, d := range lacks("", want, is) {
+		all = append(all, amiss{o.id(), d.path, o.id() + " " + d.String()})
 	}
 	return all, nil
+}
+
+// Lacks lists the fields of want that the live object is has not, a line each: "data.DB_PORT is 1, 5432 is wanted".
+func Lacks(want, is map[string]any) []string {
+	var all []string
+	for _, d := range lacks("", want, is) {
+		all = append(all, d.String())
+	}
+	return all
 }
 
 // difference is a leaf in which two trees differ.
 type difference struct {
 	path     string
 	is, want any
+}
+
+func (d difference) String() string {
+	return fmt.Sprintf("%s is %s, %s is wanted", d.path, show(d.is), show(d.want))
 }
 
 // lacks lists the leaves of want that is has not. The API server adds fields, and elements of lists; it leaves out what is

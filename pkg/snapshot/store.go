@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"platformctl/pkg/fault"
 )
@@ -190,7 +191,7 @@ type draft struct {
 
 // begin begins to write a snapshot. Of what earlier ones left unfinished nothing stays.
 func (f Folder) begin() (*draft, error) {
-	fail := func(err error) (*draft, error) { return nil, fmt.Errorf("write a snapshot: %w", err) }
+	fail := func(err error) (*draft, error) { return nil, fmt.Errorf("write a snapshot: %w", roomless(err)) }
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return fail(err)
 	}
@@ -220,9 +221,19 @@ func (f Folder) begin() (*draft, error) {
 func (d *draft) part(write func(io.Writer) error) (Part, error) {
 	w := &counted{to: d.data, sum: sha256.New()}
 	if err := write(w); err != nil {
-		return Part{}, err
+		return Part{}, roomless(err)
 	}
 	return Part{Bytes: w.n, SHA256: hex.EncodeToString(w.sum.Sum(nil))}, nil
+}
+
+// roomless adds to an error, where it is of a full disk, how to make room.
+func roomless(err error) error {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) {
+			return fault.New(fault.CodeFailed, "make room on the disk: platformctl images prune, or platformctl snapshot rm NAME", "%w", err)
+		}
+	}
+	return err
 }
 
 type counted struct {
@@ -252,7 +263,7 @@ func (d *draft) drop() error {
 func (d *draft) keep(m Manifest) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("write snapshot %s: %w", m.Name, err)
+			err = fmt.Errorf("write snapshot %s: %w", m.Name, roomless(err))
 		}
 	}()
 	m.Format = format

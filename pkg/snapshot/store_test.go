@@ -68,6 +68,9 @@ func TestTheDiskIsFullInTheMiddle(t *testing.T) {
 	if !errors.Is(err, syscall.EFBIG) {
 		t.Errorf("it says %v", err)
 	}
+	if fault.CodeOf(err) != fault.CodeFailed || !strings.Contains(fault.CureOf(err), "snapshot rm") {
+		t.Errorf("exit code %d, cure %q", fault.CodeOf(err), fault.CureOf(err))
+	}
 	sound(t, f, Seed, 10)
 	if entries, err := os.ReadDir(string(f)); err != nil || len(entries) != 1 {
 		t.Errorf("%v is there: %v", entries, err)
