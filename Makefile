@@ -15,7 +15,7 @@ export GOTOOLCHAIN := auto
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help go build kubectl curl chromium install up down check vulnerable vulns test lint format unit integration chaos checker kill page resume e2e bench-loop bench-core bench-guard clean
+.PHONY: help go build kubectl curl chromium install up down check vulnerable vulns fuzz test lint format unit integration chaos checker kill page resume e2e bench-loop bench-core bench-guard clean
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ vulnerable: go
 
 vulns: vulndb = latest
 vulns: vulnerable ## vulnerabilities known today in what is compiled; asks a module proxy. Those in Go itself are cured by a newer Go
+
+# The inputs that were once of interest are tests, in testdata/fuzz; this looks for more.
+fuzz: go ## look for bytes that break a decoder, half a minute for each (ARGS="-fuzztime 5m")
+	@grep -roE '^func Fuzz[A-Za-z]+' --include='*_test.go' pkg | sed 's|/[^/]*:func | |' | while read -r dir name; do \
+		go test "./$$dir" -run '^$$' -fuzz "^$$name$$" $(or $(ARGS),-fuzztime 30s) || exit 1; \
+	done
 
 format: go
 	@unformatted=$$(gofmt -l cmd e2e pkg); \

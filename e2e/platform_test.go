@@ -31,6 +31,7 @@ func TestPlatform(t *testing.T) {
 		{"refusals that leave everything as it is", refusals},
 		{"chaos", chaosHeals},
 		{"secrets are kept", secretsAreKept},
+		{"a disk is full", diskIsFull},
 		{"cleanup, an interrupted up, two at once", cleanupAndAgain},
 		{"an up that is cut short", cutShort},
 		{"down", down},

@@ -96,9 +96,17 @@ func secretsAreKept(s *scenario) {
 	known := s.passwords()
 	known["DB_PASSWORD of the checkout's own file"] = byHand
 	checkout := s.copyCheckout()
-	s.step("order-api has a password, and it is found there", func(s *scenario) {
-		if names := known.in(string(s.unseen("docker", "exec", node, "sh", "-c", "cat /proc/$(pgrep -o -x order-api)/environ"))); len(names) == 0 {
-			s.t.Error("it is not: this scenario would find none anywhere")
+	s.step("a service has its own passwords, which are found there, and none of the others'", func(s *scenario) {
+		for service, other := range map[string]string{"order-api": "payment", "payment-service": "order"} {
+			names := known.in(string(s.unseen("docker", "exec", node, "sh", "-c", "cat /proc/$(pgrep -o -x "+service+")/environ")))
+			if len(names) == 0 {
+				s.t.Errorf("none is found in %s: this scenario would find none anywhere", service)
+			}
+			for _, name := range names {
+				if strings.Contains(name, other) || strings.Contains(name, "-credentials") {
+					s.t.Errorf("%s has %s", service, name)
+				}
+			}
 		}
 	})
 
@@ -115,6 +123,9 @@ func secretsAreKept(s *scenario) {
 		types(s, "snapshot", "save", "secretive", "--progress", "json").ends(0)
 		types(s, "verify", "-o", "json").ends(0)
 		types(s, "bench", "--duration", "2s", "--clients", "4").ends(0)
+		types(s, "chaos", "--seed", "1", "--duration", "5s", "--faults", "reset", "--rate", "20").ends(0)
+		types(s, "events", "--time", "1s").ends(0)
+		types(s, "dlq").ends(0)
 		p := s.starts(binary, "psql", "-c", "SELECT pg_sleep(5)")
 		s.until(20*time.Second, func() string {
 			if atWork = s.types(atNode + allArguments).ends(0).both; !strings.Contains(atWork, "pg_sleep") {

@@ -61,6 +61,8 @@ is broken. What clients were told is kept, as "bench --history" does it.
   gap          a service that ends between two things that cannot happen at once,
                such as COMMIT and publish; only where "deploy --failpoints" was,
                and where it is asked for: --faults gap, or --faults all
+  full         PostgreSQL's disk full; only where that is a part of the memory, and
+               where it is asked for: --faults full
 
 Only a cluster that platformctl made is hurt. Ctrl-C heals what was begun; after
 a kill the next command does.`,
@@ -73,7 +75,7 @@ a kill the next command does.`,
 	flags.SortFlags = false
 	flags.StringVar(&f.seed, "seed", "", "`number` that the plan is drawn from (default: a new one)")
 	flags.DurationVar(&f.duration, "duration", time.Minute, "how `long`; faults that take longer make it longer")
-	flags.StringVar(&f.faults, "faults", "", "`kinds` of faults, with commas between (default: all but gap)")
+	flags.StringVar(&f.faults, "faults", "", "`kinds` of faults, with commas between (default: all but gap and full)")
 	flags.BoolVar(&f.plan, "plan", false, "print the plan, and do nothing")
 	flags.Float64Var(&f.rate, "rate", 100, "orders a `second`")
 	flags.IntVar(&f.clients, "clients", 32, "`number` of connections")

@@ -107,6 +107,8 @@ func (w World) strike(ctx context.Context, f Fault, draw *rand.Rand) (seen strin
 		return w.drain(ctx, f)
 	case Gap:
 		return w.gap(ctx, f)
+	case Full:
+		return w.full(ctx, f)
 	case Node:
 		if err := w.Engine(ctx, "kill", w.Node); err != nil {
 			return "", err
@@ -134,6 +136,8 @@ func (h Hands) heal(ctx context.Context, f Fault) error {
 		}
 	case Drain:
 		script = kubectl + " uncordon " + h.Node
+	case Full:
+		script = "rm -f " + volumes("*") + "/" + filling
 	case Node:
 		if err := h.Engine(ctx, "start", h.Node); err != nil {
 			return err
@@ -320,12 +324,56 @@ done`, service, int(patience/(100*time.Millisecond)), failpoint.Gap(gap).Signal(
 	return strings.TrimSpace(string(out)), nil
 }
 
-// Can returns an error where the plan wants services to end in their gaps and one that runs has none. Pods that were replaced a
-// moment ago may finish first. It needs the World's hands alone.
-func (w World) Can(ctx context.Context, p Plan) error {
-	if !slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == Gap }) {
-		return nil
+// filling is what a disk is filled with.
+const filling = "platformctl-full"
+
+// volumes is where the kubelet keeps PostgreSQL's data for a pod that was given no other place.
+func volumes(pod string) string {
+	return "/var/lib/kubelet/pods/" + pod + "/volumes/kubernetes.io~empty-dir/data"
+}
+
+// inMemory is how the node finds PostgreSQL's data; it ends with 1 where they are not in the memory.
+func inMemory() string {
+	return "data=" + volumes("$("+kubectl+" get pod -n database postgresql-0 -o jsonpath='{.metadata.uid}')") + `
+[ "$(stat -f -c %T "$data" 2>/dev/null)" = tmpfs ] || exit 1
+`
+}
+
+// full fills the disk to its last byte. It counts when PostgreSQL was refused something for it, which is in its log.
+func (w World) full(ctx context.Context, f Fault) (string, error) {
+	const refusals = "cat /var/log/pods/database_postgresql-0_*/postgresql/*.log | grep -c 'No space left on device' || true\n"
+	before, err := w.Shell(ctx, inMemory()+refusals+`dd if=/dev/zero of="$data/`+filling+`" bs=4k 2>/dev/null || true`)
+	if err != nil {
+		return "", fmt.Errorf("fill PostgreSQL's disk: %w", err)
 	}
+	if err := wait(ctx, f.For); err != nil {
+		return "", err
+	}
+	after, err := w.Shell(ctx, refusals)
+	if err != nil || string(after) == string(before) {
+		return "", err
+	}
+	return "no space left", nil
+}
+
+// Can returns an error where the plan wants of this platform what it has not: failpoints in both services, or a disk that may be
+// filled. It needs the World's hands alone.
+func (w World) Can(ctx context.Context, p Plan) error {
+	wants := func(k Kind) bool { return slices.ContainsFunc(p.Faults, func(f Fault) bool { return f.Kind == k }) }
+	if wants(Full) {
+		if _, err := w.Shell(ctx, inMemory()); err != nil {
+			return fault.New(fault.CodeFailed, "on a new platform, in values/dev/postgresql.yaml:\nprimary.persistence: {enabled: false, emptyDir: {medium: Memory, sizeLimit: 512Mi}}",
+				"PostgreSQL's data are on this machine's disk, and that is not filled")
+		}
+	}
+	if wants(Gap) {
+		return w.canGap(ctx)
+	}
+	return nil
+}
+
+// canGap looks for failpoints in the services. Pods that were replaced a moment ago may finish first.
+func (w World) canGap(ctx context.Context) error {
 	for _, service := range []string{orderAPI, payment} {
 		for over := time.Now().Add(patience); ; {
 			out, err := w.Shell(ctx, fmt.Sprintf("for pid in $(pgrep -x %s); do grep -qF %s /proc/$pid/exe && echo with || echo without; done", service, failpoint.Mark))

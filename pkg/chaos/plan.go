@@ -32,6 +32,7 @@ const (
 	Drain       Kind = "drain"       // a service's pods are evicted, and the node takes no new ones
 	Node        Kind = "node"        // the node is killed, and started again
 	Gap         Kind = "gap"         // a service ends between two things that cannot happen at once; wants one with failpoints
+	Full        Kind = "full"        // PostgreSQL's disk is full; wants one that is a part of the memory
 )
 
 // What a fault hits.
@@ -91,6 +92,7 @@ func sorts() []sort {
 		{Drain, services, 3 * time.Second, 10 * time.Second},
 		{Node, []string{"control-plane"}, time.Second, 5 * time.Second},
 		{Gap, gaps(services), 0, 0},
+		{Full, []string{postmaster}, 5 * time.Second, 15 * time.Second},
 	}
 }
 
@@ -112,14 +114,14 @@ func Kinds() (all []Kind) {
 	return all
 }
 
-// ParseKinds reads names with commas between them; "all" is all kinds, and "" those that every platform can be done. The error
-// names the known ones.
+// ParseKinds reads names with commas between them; "" is those that every platform can be done, and "all" is them and gap. The
+// error names the known ones.
 func ParseKinds(names string) ([]Kind, error) {
 	switch names {
 	case "":
-		return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Gap }), nil
+		return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Gap || k == Full }), nil
 	case "all":
-		return Kinds(), nil
+		return slices.DeleteFunc(Kinds(), func(k Kind) bool { return k == Full }), nil
 	}
 	var kinds []Kind
 	for name := range strings.SplitSeq(names, ",") {

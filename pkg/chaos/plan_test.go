@@ -86,10 +86,10 @@ func TestKindsByName(t *testing.T) {
 	if err != nil || !slices.Equal(kinds, []Kind{Node, Kill}) {
 		t.Errorf("%v %v", kinds, err)
 	}
-	if kinds, err := ParseKinds("all"); err != nil || !slices.Equal(kinds, Kinds()) || len(kinds) != len(sorts()) {
+	if kinds, err := ParseKinds("all"); err != nil || !slices.Equal(append(kinds, Full), Kinds()) || len(Kinds()) != len(sorts()) {
 		t.Errorf("%v %v", kinds, err)
 	}
-	if kinds, err := ParseKinds(""); err != nil || len(kinds) != len(sorts())-1 || slices.Contains(kinds, Gap) { // it wants services with failpoints
+	if kinds, err := ParseKinds(""); err != nil || len(kinds) != len(sorts())-2 || slices.Contains(kinds, Gap) || slices.Contains(kinds, Full) { // they want a platform that is made for them
 		t.Errorf("%v %v", kinds, err)
 	}
 	if _, err := ParseKinds("kill,,"); err == nil {

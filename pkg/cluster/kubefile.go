@@ -235,6 +235,9 @@ func (f *kubefile) write() error {
 	if err := errors.Join(enc.Encode(f.whole), enc.Close()); err != nil {
 		return f.unusable("writing it", err)
 	}
+	if _, err := parse(out.Bytes()); err != nil { // the library writes some comments where they break the document
+		return f.unusable("writing it as it was", err)
+	}
 	mode := fs.FileMode(0o600)
 	if f.exists {
 		mode = f.info.Mode().Perm()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 const (
@@ -25,6 +27,7 @@ const (
 	answerTimeout  = 45 * time.Second // longer than any GET waits
 	idleTimeout    = 2 * time.Minute
 	headerLimit    = 16 << 10
+	connections    = 12_000 // open at once; an idle one takes up to 20 KiB of the 256 MiB that a service's container may have
 	checkTimeout   = time.Second
 	longestWait    = 5 * time.Second       // that /ready may be asked for
 	readyAgain     = 20 * time.Millisecond // and how often it looks meanwhile
@@ -55,9 +58,11 @@ type Part struct {
 type Service struct {
 	Name     string
 	Log      *slog.Logger
-	Listener net.Listener   // closed by Run
-	Routes   *http.ServeMux // health, readiness, liveness and metrics are added to it
-	Registry *prometheus.Registry
+	Listener net.Listener // closed by Run
+	// Connections is how many may be open at once, 12,000 where it is 0. Who comes then waits until one is closed.
+	Connections int
+	Routes      *http.ServeMux // health, readiness, liveness and metrics are added to it
+	Registry    *prometheus.Registry
 	// Checks say what is well outside of the service; one that fails makes /health say "degraded".
 	Checks map[string]func(context.Context) error
 	// Ready says why the service cannot take requests, or nil. While it is stopping it is not ready, whatever Ready says.
@@ -101,7 +106,9 @@ func Run(ctx context.Context, s Service) error {
 	for _, p := range s.Parts {
 		running = append(running, start(ctx, p, failed))
 	}
-	go func() { failed <- fmt.Errorf("serve HTTP: %w", server.Serve(s.Listener)) }()
+	go func() {
+		failed <- fmt.Errorf("serve HTTP: %w", server.Serve(netutil.LimitListener(s.Listener, cmp.Or(s.Connections, connections))))
+	}()
 	s.Log.InfoContext(ctx, "serving", "address", s.Listener.Addr().String())
 
 	var first error

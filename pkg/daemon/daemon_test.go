@@ -150,6 +150,44 @@ func TestHeadersAreLimited(t *testing.T) {
 	}
 }
 
+// Who comes when all connections are taken waits until one is closed.
+func TestConnectionsAreLimited(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Service{Connections: 2})
+	var taken []net.Conn
+	for range 2 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		taken = append(taken, conn)
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	ask := func(ctx context.Context) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/live", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return err
+		}
+		return answer.Body.Close()
+	}
+	impatient, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := ask(impatient); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a third connection was served: %v", err)
+	}
+	taken[0].Close()
+	patient, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := ask(patient); err != nil {
+		t.Errorf("with a connection free again: %v", err)
+	}
+}
+
 func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -339,7 +339,9 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 			unused = append(unused, requests[i].ID)
 		}
 	}
-	failpoint.Hit(failpoint.Committed)
+	if len(events) > 0 {
+		failpoint.Hit(failpoint.Committed)
+	}
 	in.offer(events)
 	if tries == 1 { // else the first try, its connection lost, may yet come to use them
 		in.ids.giveBack(unused)

@@ -215,7 +215,9 @@ func (r *Relay) confirm(ctx context.Context, end func(error), sent <-chan onItsW
 				confirmed = append(confirmed, s.event)
 			}
 		}
-		failpoint.Hit(failpoint.Published)
+		if len(confirmed) > 0 {
+			failpoint.Hit(failpoint.Published)
+		}
 		if !r.forget(ctx, confirmed) {
 			unconfirmed = append(unconfirmed, confirmed...)
 		}

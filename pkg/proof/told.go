@@ -130,6 +130,9 @@ func letters(f Facts) Finding {
 const (
 	shortestOutage = 2 * time.Second
 	fewestAsked    = 10
+	// In a long one so many are accepted, of at least as many that asked.
+	longOutage  = 10 * time.Second
+	fewestTaken = 100
 )
 
 // outages judges that the broker's absence keeps no order out, and that none of them is left behind.
@@ -144,11 +147,12 @@ func outages(f Facts) Finding {
 		rows[r.ID] = r
 	}
 	judged, all := int64(0), int64(0)
+	long, least := int64(0), 0
 	for _, o := range f.History.Outages {
 		if o.Up.IsZero() || o.Up.Sub(o.Down) < shortestOutage {
 			continue
 		}
-		asked, taken := 0, 0
+		lasted, asked, taken := o.Up.Sub(o.Down).Round(time.Millisecond), 0, 0
 		for _, a := range f.History.Asked {
 			got := a.Accepted()
 			if got.Order != 0 && got.At.After(o.Down) && got.At.Before(o.Up) {
@@ -164,12 +168,23 @@ func outages(f Facts) Finding {
 		if asked >= fewestAsked {
 			judged++
 			if taken == 0 {
-				found.breaks(1, fmt.Sprintf("%s: the broker was down for %s, %d asked, and none was accepted", o.Down.UTC().Format(time.TimeOnly), o.Up.Sub(o.Down).Round(time.Millisecond), asked))
+				found.breaks(1, fmt.Sprintf("%s: the broker was down for %s, %d asked, and none was accepted", o.Down.UTC().Format(time.TimeOnly), lasted, asked))
+			}
+		}
+		if lasted >= longOutage && asked >= fewestTaken {
+			if long++; long == 1 || taken < least {
+				least = taken
+			}
+			if 0 < taken && taken < fewestTaken {
+				found.breaks(1, fmt.Sprintf("%s: the broker was down for %s, %d asked, and only %d were accepted", o.Down.UTC().Format(time.TimeOnly), lasted, asked, taken))
 			}
 		}
 		all += int64(taken)
 	}
 	found.Counted = fmt.Sprintf("%s of %s and more, %s accepted", counted(judged, "outage"), shortestOutage, counted(all, "order"))
+	if long > 0 {
+		found.Counted += fmt.Sprintf("; %d or more in each of %d of %s and more", least, long, longOutage)
+	}
 	return found
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -80,14 +81,14 @@ func TestWhatClientsWereTold(t *testing.T) {
 
 func TestOutagesOfTheBroker(t *testing.T) {
 	began := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	facts := func(lasts time.Duration, answer func(i int) Answer, status string) Facts {
+	facts := func(lasts time.Duration, ask int, answer func(i int) Answer, status string) Facts {
 		f := sound()
 		f.History = &History{Runs: []string{"r"}, Outages: []Outage{{Down: began, Up: began.Add(lasts)}}}
-		for i := range 20 {
-			at := began.Add(time.Duration(i+1) * 10 * time.Millisecond)
+		for i := range ask {
+			at := began.Add(time.Duration(i+1) * time.Millisecond)
 			got := answer(i)
 			got.At = at
-			a := &Asked{Key: "r-" + string(rune('a'+i)), Show: 1, Quantity: 1, Began: at, Answers: []Answer{got}}
+			a := &Asked{Key: fmt.Sprint("r-", i), Show: 1, Quantity: 1, Began: at, Answers: []Answer{got}}
 			f.History.Asked = append(f.History.Asked, a)
 			if got.Order > 0 {
 				f.Rows = append(f.Rows, Row{ID: got.Order, User: a.Key, Show: 1, Quantity: 1, Status: status})
@@ -97,15 +98,25 @@ func TestOutagesOfTheBroker(t *testing.T) {
 	}
 	taken := func(i int) Answer { return Answer{Status: 202, Order: int64(i + 1)} }
 	busy := func(int) Answer { return Answer{Status: 503} }
+	some := func(i int) Answer {
+		if i < fewestTaken-1 {
+			return taken(i)
+		}
+		return busy(i)
+	}
 	for _, c := range []struct {
 		facts   Facts
 		broken  int64
 		counted string
 	}{
-		{facts(10*time.Second, taken, "CONFIRMED"), 0, "1 outage of 2s and more, 20 orders accepted"},
-		{facts(10*time.Second, taken, "PENDING"), 20, "1 outage of 2s and more, 20 orders accepted"},
-		{facts(10*time.Second, busy, ""), 1, "1 outage of 2s and more, 0 orders accepted"},
-		{facts(time.Second, busy, ""), 0, "0 outages of 2s and more, 0 orders accepted"},
+		{facts(10*time.Second, 20, taken, "CONFIRMED"), 0, "1 outage of 2s and more, 20 orders accepted"},
+		{facts(10*time.Second, 20, taken, "PENDING"), 20, "1 outage of 2s and more, 20 orders accepted"},
+		{facts(10*time.Second, 20, busy, ""), 1, "1 outage of 2s and more, 0 orders accepted"},
+		{facts(time.Second, 20, busy, ""), 0, "0 outages of 2s and more, 0 orders accepted"},
+		{facts(10*time.Second, 120, taken, "CONFIRMED"), 0, "1 outage of 2s and more, 120 orders accepted; 120 or more in each of 1 of 10s and more"},
+		{facts(10*time.Second, 120, some, "CONFIRMED"), 1, "1 outage of 2s and more, 99 orders accepted; 99 or more in each of 1 of 10s and more"},
+		{facts(10*time.Second, 120, busy, ""), 1, "1 outage of 2s and more, 0 orders accepted; 0 or more in each of 1 of 10s and more"},
+		{facts(9*time.Second, 120, some, "CONFIRMED"), 0, "1 outage of 2s and more, 99 orders accepted"},
 	} {
 		if found := outages(c.facts); found.Broken != c.broken || found.Counted != c.counted || found.Unasked {
 			t.Errorf("%+v", found)

@@ -2,6 +2,8 @@ package recipe
 
 import (
 	"archive/tar"
+	"bytes"
+	"debug/elf"
 	"errors"
 	"io"
 	"io/fs"
@@ -62,6 +64,9 @@ func TestServiceIsItsProgram(t *testing.T) {
 	}
 	layers, err := img.Layers()
 	must(t, err)
+	if len(layers) != 1 {
+		t.Errorf("it has %d layers", len(layers))
+	}
 	content, err := layers[0].Uncompressed()
 	must(t, err)
 	r := tar.NewReader(content)
@@ -69,6 +74,15 @@ func TestServiceIsItsProgram(t *testing.T) {
 	must(t, err)
 	if h.Name != "order-api" || h.Mode != 0o755 {
 		t.Errorf("its first file is %s with mode %o", h.Name, h.Mode)
+	}
+	raw, err := io.ReadAll(r)
+	must(t, err)
+	program, err := elf.NewFile(bytes.NewReader(raw))
+	must(t, err)
+	for _, part := range program.Progs {
+		if part.Type == elf.PT_INTERP || part.Type == elf.PT_DYNAMIC {
+			t.Errorf("it is not linked statically: it has a %s", part.Type)
+		}
 	}
 	if h, err := r.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("there is also %v, %v", h, err)
