@@ -2,10 +2,34 @@ package cluster
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"platformctl/pkg/fault"
 )
+
+// The YAML library writes this comment where it breaks the document.
+func TestAKubeconfigThatWouldBreakStaysAsItIs(t *testing.T) {
+	const theirs = "? []#0"
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, []byte(theirs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k, err := openKubefile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.setCurrent("mine")
+	if err := k.write(); fault.CureOf(err) == "" {
+		t.Errorf("it was written: %v", err)
+	}
+	if raw, err := os.ReadFile(path); err != nil || string(raw) != theirs {
+		t.Errorf("it is %q now: %v", raw, err)
+	}
+}
 
 // FuzzKubeconfig has a context added to whatever is taken for a kubeconfig: it is in there then, and what was there still is.
 func FuzzKubeconfig(f *testing.F) {
@@ -36,11 +60,11 @@ func FuzzKubeconfig(f *testing.F) {
 		k.setCurrent(name)
 		var out bytes.Buffer
 		if err := yaml.NewEncoder(&out).Encode(whole); err != nil {
-			return // it is refused then
+			return // write refuses it
 		}
 		again, err := parse(out.Bytes())
 		if err != nil {
-			return // and then
+			return // and this
 		}
 		k = &kubefile{whole: again, doc: again.Content[0]}
 		if k.current() != name {
