@@ -117,7 +117,11 @@ func (c *Cache) Import(ctx context.Context, file string, note func(Note)) (_ []C
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	all, err := readBundle(ctx, f, func(done, total int64) { note(Note{Text: "checking", Current: done, Total: total}) },
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	all, err := readBundle(ctx, f, info.Size(), func(done, total int64) { note(Note{Text: "checking", Current: done, Total: total}) },
 		func(_ bundled, content io.Reader) error {
 			_, err := io.Copy(io.Discard, content)
 			return err
@@ -129,7 +133,7 @@ func (c *Cache) Import(ctx context.Context, file string, note func(Note)) (_ []C
 		return nil, err
 	}
 	var entries []CacheEntry
-	_, err = readBundle(ctx, f, func(done, total int64) { note(Note{Text: "copying", Current: done, Total: total}) },
+	_, err = readBundle(ctx, f, info.Size(), func(done, total int64) { note(Note{Text: "copying", Current: done, Total: total}) },
 		func(b bundled, content io.Reader) error {
 			e, err := c.Make(ctx, b.Key, func(_ context.Context, work string) (Made, error) {
 				path := filepath.Join(work, "content")
@@ -153,8 +157,9 @@ func copyTo(path string, content io.Reader) error {
 	return errors.Join(err, out.Close())
 }
 
-// readBundle gives each entry's content to use, which need not read it all, and compares what is read with its hash.
-func readBundle(ctx context.Context, r io.Reader, read func(done, total int64), use func(bundled, io.Reader) error) (all contents, err error) {
+// readBundle gives each entry's content to use, which need not read it all, and compares what is read with its hash. A bundle has no
+// holes: entries that claim more than the size of the whole, which a tar can hold in a few bytes, are not read.
+func readBundle(ctx context.Context, r io.Reader, size int64, read func(done, total int64), use func(bundled, io.Reader) error) (all contents, err error) {
 	in := tar.NewReader(r)
 	broken := func(format string, args ...any) (contents, error) {
 		return contents{}, fmt.Errorf("%w: %w", ErrBundle, fmt.Errorf(format, args...))
@@ -171,6 +176,12 @@ func readBundle(ctx context.Context, r io.Reader, read func(done, total int64), 
 	}
 	var done, total int64
 	for _, e := range all.Entries {
+		if !keys.MatchString(e.Key) { // nor is it shown as it is, for it may be anything
+			return broken("%q is no name of an image", e.Key)
+		}
+		if e.Size < 0 || e.Size > size-total {
+			return broken("%s has %d bytes, more than the file", e.Key, e.Size)
+		}
 		total += e.Size
 	}
 	for _, e := range all.Entries {
@@ -181,8 +192,8 @@ func readBundle(ctx context.Context, r io.Reader, read func(done, total int64), 
 		if err != nil {
 			return broken("%s is missing: %w", e.Key, err)
 		}
-		if header.Name != e.Key+".tar" || header.Size != e.Size || !keys.MatchString(e.Key) {
-			return broken("%s is not in the place of %s", header.Name, e.Key)
+		if header.Name != e.Key+".tar" || header.Size != e.Size {
+			return broken("%q is not in the place of %s", header.Name, e.Key)
 		}
 		sum := sha256.New()
 		content := io.TeeReader(in, sum)

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -94,6 +96,7 @@ func TestADamagedBundleTouchesNothing(t *testing.T) {
 		"altered":         {altered, "order-api-2 has another content"},
 		"of later":        {later, "version 9"},
 		"another tar":     {another.Bytes(), "list of its contents"},
+		"a hole":          {hole(t), "more than the file"},
 		"no tar":          {[]byte(strings.Repeat("nonsense", 1000)), "list of its contents"},
 	} {
 		if err := os.WriteFile(file, c.raw, 0o644); err != nil {
@@ -107,6 +110,44 @@ func TestADamagedBundleTouchesNothing(t *testing.T) {
 			t.Errorf("%s: %+v %v", name, all, err)
 		}
 	}
+}
+
+// hole is a bundle whose only entry is of 512 bytes in the file, and of 2^60 to whoever reads it.
+func hole(t testing.TB) []byte {
+	t.Helper()
+	const size = 1 << 60
+	text, err := json.Marshal(contents{Version: bundleVersion, Entries: []bundled{{Key: "a-1", Size: size}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw bytes.Buffer
+	w := tar.NewWriter(&raw)
+	err = w.WriteHeader(&tar.Header{Name: contentsName, Size: int64(len(text))})
+	_, failed := w.Write(text)
+	if err := errors.Join(err, failed, w.WriteHeader(&tar.Header{Name: "a-1.tar", Format: tar.FormatGNU}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	// GNU tar's sparse header, which Go's writer has no word for: where the pieces lie and how long they are, and the whole length.
+	header := raw.Bytes()[raw.Len()-3*512:]
+	header[156] = 'S'
+	binary.BigEndian.PutUint64(header[390:], size)
+	binary.BigEndian.PutUint64(header[487:], size)
+	header[386], header[483] = 0x80, 0x80
+	copy(header[398:], "00000000000\x00")
+	copy(header[148:], "        ")
+	sum := 0
+	for _, b := range header[:512] {
+		sum += int(b)
+	}
+	copy(header[148:], fmt.Sprintf("%06o\x00 ", sum))
+	in := tar.NewReader(bytes.NewReader(raw.Bytes()))
+	for range 2 {
+		last, err := in.Next()
+		if err != nil || last.Name == "a-1.tar" && last.Size != size {
+			t.Fatal(last, err)
+		}
+	}
+	return raw.Bytes()
 }
 
 func TestAFailedExportLeavesWhatWasThere(t *testing.T) {
@@ -203,9 +244,10 @@ func FuzzBundle(f *testing.F) {
 		}
 		f.Add(whole.Bytes())
 	}
+	f.Add(hole(f))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		got := map[string]string{}
-		all, err := readBundle(t.Context(), bytes.NewReader(raw), func(int64, int64) {}, func(b bundled, content io.Reader) error {
+		all, err := readBundle(t.Context(), bytes.NewReader(raw), int64(len(raw)), func(int64, int64) {}, func(b bundled, content io.Reader) error {
 			hash := sha256.New()
 			_, err := io.Copy(hash, content)
 			got[b.Key] = hex.EncodeToString(hash.Sum(nil))
