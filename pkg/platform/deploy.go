@@ -111,7 +111,7 @@ func (p *Platform) deploySteps(services []Service, dishes map[string]*dish) []*p
 	for _, s := range services {
 		d := dishes[s.Release]
 		load := lookedUp(p.loadStep(d, append(images, node)...), d, &held)
-		goals = append(goals, p.releaseStep(s, d, p.atOnce, load, configs, secrets))
+		goals = append(goals, p.releaseStep(s, d, p.atOnce, nil, load, configs, secrets))
 	}
 	return append(goals, p.oldImagesStep(goals...))
 }

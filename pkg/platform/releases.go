@@ -55,8 +55,9 @@ func (p *Platform) deployed(ctx context.Context, s Service, ref string) (release
 	return spec, nil
 }
 
-// volumesStep refuses, before any release is touched, a change of volumes that Kubernetes could not make.
-func (p *Platform) volumesStep(after ...*plan.Step) *plan.Step {
+// volumesStep refuses, before any release is touched, a change of volumes that Kubernetes could not make. found becomes the
+// releases that there are.
+func (p *Platform) volumesStep(found *map[string]release.Status, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "volumes", After: after, Do: nothing,
 		Check: func(ctx context.Context) (string, error) {
@@ -64,12 +65,15 @@ func (p *Platform) volumesStep(after ...*plan.Step) *plan.Step {
 			if err != nil {
 				return "", err
 			}
+			if *found, err = p.releases(ctx); err != nil {
+				return "", err
+			}
 			for _, s := range Services() {
 				spec, err := p.spec(s, unbuilt(s))
 				if err != nil {
 					return "", err
 				}
-				if err := helm.Possible(spec); err != nil {
+				if err := helm.Possible(spec, (*found)[s.Release]); err != nil {
 					return "", err
 				}
 			}
@@ -183,9 +187,18 @@ func (p *Platform) patiently(ctx context.Context, s Service, _ bool, note func(p
 }
 
 // releaseStep has the release in the cluster as chart and values want it, with every object of its manifest, and its
-// workload complete.
-func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Step) *plan.Step {
+// workload complete. The first look is at what found has, if that is not nil: nobody else changes releases as long as we hold
+// the lock.
+func (p *Platform) releaseStep(s Service, d *dish, roll roll, found *map[string]release.Status, after ...*plan.Step) *plan.Step {
 	name := "release/" + s.Release
+	releases := func(ctx context.Context) (map[string]release.Status, error) {
+		if found == nil {
+			return p.releases(ctx)
+		}
+		first := *found
+		found = nil
+		return first, nil
+	}
 	return &plan.Step{
 		Name: name, After: after, Timeout: p.set.Timeout,
 		Check: func(ctx context.Context) (string, error) {
@@ -193,7 +206,11 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 			if err != nil {
 				return "", err
 			}
-			if d, err := p.releaseDiffers(ctx, spec); err != nil || len(d.Lines) > 0 {
+			found, err := releases(ctx)
+			if err != nil {
+				return "", err
+			}
+			if d, err := p.releaseDiffers(ctx, spec, found[s.Release]); err != nil || len(d.Lines) > 0 {
 				p.detail(name, d)
 				return d.inShort(), err
 			}
@@ -213,7 +230,11 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, after ...*plan.Ste
 			if err != nil {
 				return err
 			}
-			d, err := p.releaseDiffers(ctx, spec)
+			found, err := releases(ctx)
+			if err != nil {
+				return err
+			}
+			d, err := p.releaseDiffers(ctx, spec, found[s.Release])
 			if err != nil {
 				return err
 			}
@@ -256,14 +277,10 @@ func (d difference) inShort() string {
 	return text
 }
 
-// releaseDiffers tells in what the release in the cluster differs from spec. The hash in its labels tells whether it does, so
+// releaseDiffers tells in what the release in the cluster, of which found is what List has, differs from spec. The hash in its labels tells whether it does, so
 // that Helm's record is read only then; what the cluster has of its objects is looked at either way.
-func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (d difference, err error) {
+func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec, found release.Status) (d difference, err error) {
 	hash, err := release.Hash(spec)
-	if err != nil {
-		return d, err
-	}
-	found, err := p.releases(ctx)
 	if err != nil {
 		return d, err
 	}
@@ -271,8 +288,8 @@ func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec) (d dif
 	if err != nil {
 		return d, err
 	}
-	if r, ok := found[spec.Name]; ok && r.Holds(hash) {
-		d.Revision = r.Revision
+	if found.Holds(hash) {
+		d.Revision = found.Revision
 		d.Lines, d.Restarts, err = helm.Drift(ctx, spec)
 		return d, err
 	}

@@ -10,6 +10,7 @@ import (
 	"platformctl/pkg/cluster"
 	"platformctl/pkg/host"
 	"platformctl/pkg/plan"
+	"platformctl/pkg/release"
 )
 
 // Up brings the platform up, from wherever an earlier run left it, and returns the address of its API. What failed leaves
@@ -61,7 +62,8 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
-	volumes := p.volumesStep(up)
+	var found map[string]release.Status
+	volumes := p.volumesStep(&found, up)
 	goals := []*plan.Step{up}
 	if !p.set.NoKubeconfig {
 		goals = append(goals, p.contextStep(up))
@@ -70,7 +72,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	for _, s := range Services() {
 		d := dishes[s.Release]
 		loaded := lookedUp(p.loadStep(d, images[s.Release], node), d, &held)
-		releases = append(releases, p.releaseStep(s, d, p.patiently, loaded, volumes, configs, secrets))
+		releases = append(releases, p.releaseStep(s, d, p.patiently, &found, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...), p.oldImagesStep(releases...)), nil
 }

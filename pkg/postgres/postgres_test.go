@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
 	"pgregory.net/rapid"
 )
 
@@ -113,7 +115,6 @@ func TestRolesGetTheirPasswords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Release()
-	// Both paths, making and changing, in turns, at once: as two init containers do.
 	for _, role := range postgrestest.Roles() {
 		if err := postgres.EnsureRole(t.Context(), conn.Conn(), role, postgrestest.RolePassword); err != nil {
 			t.Fatal(err)
@@ -127,6 +128,33 @@ func TestRolesGetTheirPasswords(t *testing.T) {
 			t.Errorf("logged in as %q, %v", name, err)
 		}
 		if err := own.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Roles are the whole server's: whoever makes them from another database must wait, not fail.
+func TestRolesAreMadeFromTwoDatabasesAtOnce(t *testing.T) {
+	databases := []postgrestest.Database{postgrestest.New(t), postgrestest.New(t)}
+	for round := range 100 {
+		role := fmt.Sprintf("test_race_%d_%d", os.Getpid(), round)
+		var makers errgroup.Group
+		for _, db := range databases {
+			conn, err := pgx.Connect(t.Context(), db.URL)
+			if err != nil {
+				t.Fatal(err)
+			}
+			makers.Go(func() error {
+				return errors.Join(
+					postgres.EnsureRole(t.Context(), conn, role, "first"),
+					postgres.EnsureRole(t.Context(), conn, role, "second"),
+					conn.Close(t.Context()))
+			})
+		}
+		if err := makers.Wait(); err != nil {
+			t.Error(err)
+		}
+		if _, err := databases[0].Pool.Exec(t.Context(), "DROP ROLE "+role); err != nil {
 			t.Error(err)
 		}
 	}

@@ -7,9 +7,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // roleLock is the advisory lock under which roles are made; the number only has to differ from the migrations' own.
@@ -22,7 +24,7 @@ func EnsureRole(ctx context.Context, conn *pgx.Conn, name, password string) erro
 	if err != nil {
 		return fmt.Errorf("make the verifier of role %s: %w", name, err)
 	}
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	ensure := func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock($1)`, roleLock); err != nil {
 			return err
 		}
@@ -34,11 +36,27 @@ func EnsureRole(ctx context.Context, conn *pgx.Conn, name, password string) erro
 		}
 		_, err := tx.Exec(ctx, statement)
 		return err
-	})
+	}
+	for range roleTries {
+		if err = pgx.BeginFunc(ctx, conn, ensure); !outrun(err) {
+			break
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("make role %s: %w", name, err)
 	}
 	return nil
+}
+
+// roleTries is how often somebody may be quicker who makes the same role from another database: roles are the whole server's,
+// and an advisory lock is its database's alone.
+const roleTries = 10
+
+// outrun tells whether a role was not made because somebody else made or changed it in the same moment.
+func outrun(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) &&
+		(pg.Code == "23505" || pg.Code == "42710" || pg.Code == "XX000" && pg.Message == "tuple concurrently updated")
 }
 
 const scramIterations = 4096 // PostgreSQL's own default

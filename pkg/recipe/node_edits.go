@@ -15,6 +15,7 @@ import (
 const (
 	kubernetes         = "k8s.io/kubernetes"
 	controllerManagers = "k8s.io/controller-manager"
+	apiServers         = "k8s.io/apiserver"
 )
 
 // edit is one place in a file of a module that is compiled otherwise than it stands there.
@@ -25,19 +26,21 @@ type edit struct{ module, file, from, to string }
 //
 //   - The API server waits for a second before it looks whether its roles and priority classes are there, and is not healthy before.
 //   - The controller manager looks once a second whether the API server is healthy; until it is, no Service leads to the pods of now.
+//   - The API server, the controller manager and the scheduler make two RSA keys each before they do anything else, for a certificate
+//     that only they themselves are shown; one of an elliptic curve costs nothing.
 //   - The kubelet starts the API server, and asks it for its node and for the Services long before it answers, or in the moment in
 //     which it does not know yet what a kubelet may ask. What is refused is asked again after 0.8 to 1.6 seconds, then 1.6 to 3.2; a
 //     pod that comes before the Services is tried again later. And only once a second the kubelet looks whether it knows its node,
 //     and then asks for its pods and what they need, which it may as soon as the API server itself has seen the pods: so it waits
 //     until that says it is ready.
 //   - A pod whose start failed is tried again after ten seconds.
-//   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second; and three
-//     times a second whether a pod's volumes are mounted.
+//   - That a container has ended, a pod's first before its second begins, the kubelet sees when it looks, once a second; three times
+//     a second whether a pod's volumes are mounted, and ten times what there is to mount.
 //   - A container that has begun is probed for the first time at the next tick of its startup probe's period, a second or more.
 //   - kubeadm looks twice a second whether what it waits for is there.
 func edits() []edit {
-	const soon, again, look = "100 * time.Millisecond", "50 * time.Millisecond", "200 * time.Millisecond"
-	const kubelet = "pkg/kubelet/kubelet.go"
+	const soon, again, look, volumes = "100 * time.Millisecond", "50 * time.Millisecond", "200 * time.Millisecond", "20 * time.Millisecond"
+	const kubelet, loopback = "pkg/kubelet/kubelet.go", "pkg/server/options/serving_with_loopback.go"
 	// startWhen has the kubelet begin to watch when it was answered once.
 	startWhen := func(answered string) string {
 		return `		go func() {
@@ -70,6 +73,34 @@ func edits() []edit {
 		"wait.PollImmediate(time.Second, timeout, ",
 		"wait.PollImmediate(" + again + ", timeout, ",
 	}, {
+		apiServers, loopback,
+		"import (\n",
+		"import (\n\t\"crypto\"\n\t\"k8s.io/client-go/util/keyutil\"\n",
+	}, {
+		apiServers, loopback,
+		`certutil.GenerateSelfSignedCertKeyWithOptions(certutil.SelfSignedCertKeyOptions{
+		Host:   server.LoopbackClientServerNameOverride,
+		MaxAge: maxAge,
+	})
+`,
+		`func() ([]byte, []byte, error) {
+		keyPEM, err := keyutil.MakeEllipticPrivateKeyPEM()
+		if err != nil {
+			return nil, nil, err
+		}
+		key, err := keyutil.ParsePrivateKeyPEM(keyPEM)
+		if err != nil {
+			return nil, nil, err
+		}
+		cert, err := certutil.NewSelfSignedCACert(certutil.Config{CommonName: server.LoopbackClientServerNameOverride}, key.(crypto.Signer))
+		if err != nil {
+			return nil, nil, err
+		}
+		certPEM, err := certutil.EncodeCertificates(cert)
+		return certPEM, keyPEM, err
+	}()
+`,
+	}, {
 		kubernetes, "pkg/kubelet/config/apiserver.go",
 		"const WaitForAPIServerSyncPeriod = 1 * time.Second\n",
 		"const WaitForAPIServerSyncPeriod = " + again + "\n",
@@ -97,6 +128,14 @@ func edits() []edit {
 		kubernetes, "pkg/kubelet/volumemanager/volume_manager.go",
 		"\tpodAttachAndMountRetryInterval = 300 * time.Millisecond\n",
 		"\tpodAttachAndMountRetryInterval = " + again + "\n",
+	}, {
+		kubernetes, "pkg/kubelet/volumemanager/volume_manager.go",
+		"\treconcilerLoopSleepPeriod = 100 * time.Millisecond\n",
+		"\treconcilerLoopSleepPeriod = " + volumes + "\n",
+	}, {
+		kubernetes, "pkg/kubelet/volumemanager/volume_manager.go",
+		"\tdesiredStateOfWorldPopulatorLoopSleepPeriod = 100 * time.Millisecond\n",
+		"\tdesiredStateOfWorldPopulatorLoopSleepPeriod = " + volumes + "\n",
 	}, {
 		kubernetes, "pkg/kubelet/prober/worker.go",
 		tick,
@@ -133,7 +172,7 @@ func (k *Kitchen) edited(ctx context.Context, work string) (modfile string, err 
 		}
 	}
 	modfile = filepath.Join(work, "go.mod")
-	for _, module := range []string{kubernetes, controllerManagers} {
+	for _, module := range []string{kubernetes, controllerManagers, apiServers} {
 		from, err := k.moduleFolder(ctx, k.module(), module)
 		if err != nil {
 			return "", err

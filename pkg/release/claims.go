@@ -1,6 +1,8 @@
 package release
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,11 +16,16 @@ import (
 	"platformctl/pkg/fault"
 )
 
-// Possible is a usage error where the release's deployed revision could not become spec: a StatefulSet's volumes would change.
-// Apply refuses that too; Possible tells it before anything else is changed. It reads one record.
-func (c *Client) Possible(spec Spec) error {
+// Possible is a usage error where the release, found as List has it, could not become spec: a StatefulSet's volumes would change.
+// Apply refuses that too; Possible tells it before anything else is changed. Helm's record is read only where the label does not
+// say that they are the same.
+func (c *Client) Possible(spec Spec, found Status) error {
 	manifest, err := Render(spec)
 	if err != nil {
+		return err
+	}
+	claims, err := claimsHash(manifest)
+	if err != nil || found.Claims == claims {
 		return err
 	}
 	last, err := c.stored(spec.Namespace).Last(spec.Name)
@@ -29,6 +36,20 @@ func (c *Client) Possible(spec Spec) error {
 		return fmt.Errorf("look up release %s: %w", spec.Name, err)
 	}
 	return refuseClaimChange(spec, last.Manifest, manifest)
+}
+
+// claimsHash stands for all volumeClaimTemplates of a manifest, in 40 characters.
+func claimsHash(manifest string) (string, error) {
+	templates, err := claimTemplates(manifest)
+	if err != nil {
+		return "", err
+	}
+	text, err := json.Marshal(templates)
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:20]), nil
 }
 
 // refuseClaimChange is a usage error if a StatefulSet of both manifests asks for other volumes than before. Kubernetes

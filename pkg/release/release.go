@@ -28,8 +28,11 @@ import (
 	"platformctl/pkg/fault"
 )
 
-// hashLabel is where a release's hash stands, on the Secret that Helm keeps for each revision.
-const hashLabel = "platformctl/hash"
+// The labels of the Secret that Helm keeps for each revision.
+const (
+	hashLabel   = "platformctl/hash"   // the release's Hash
+	claimsLabel = "platformctl/claims" // the claimsHash of its manifest
+)
 
 // history is how many revisions of a release are kept; Helm's own default in the SDK is all of them.
 const history = 5
@@ -167,6 +170,11 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 	if err != nil {
 		return Result{}, err
 	}
+	claims, err := claimsHash(manifest)
+	if err != nil {
+		return Result{}, err
+	}
+	labels := map[string]string{hashLabel: want.hash, claimsLabel: claims}
 	cfg, err := c.configuration(spec.Namespace)
 	if err != nil {
 		return Result{}, err
@@ -180,7 +188,7 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 	}
 	if last == nil {
 		note("installing")
-		return c.install(cfg, want, Result{Action: Installed})
+		return c.install(cfg, want, labels, Result{Action: Installed})
 	}
 	status := last.Info.Status
 	if status == helm.StatusDeployed && last.Labels[hashLabel] == want.hash {
@@ -193,7 +201,7 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 		}
 		result := Result{Action: Repaired, Found: strings.Join(lines(amiss), ", ")}
 		note(result.Found)
-		return c.upgrade(cfg, want, result)
+		return c.upgrade(cfg, want, labels, result)
 	}
 	if status == helm.StatusUninstalling || status == helm.StatusUninstalled {
 		result := Result{Action: Repaired, Found: fmt.Sprintf("revision %d was left %s", last.Version, status)}
@@ -201,7 +209,7 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 		if err := uninstall(cfg, spec.Name); err != nil {
 			return Result{}, err
 		}
-		return c.install(cfg, want, result)
+		return c.install(cfg, want, labels, result)
 	}
 	if err := refuseClaimChange(spec, last.Manifest, manifest); err != nil {
 		return Result{}, err
@@ -218,14 +226,14 @@ func (c *Client) Apply(ctx context.Context, spec Spec, note func(string)) (Resul
 		}
 	}
 	note(fmt.Sprintf("upgrading from revision %d (%s)", last.Version, status))
-	return c.upgrade(cfg, want, result)
+	return c.upgrade(cfg, want, labels, result)
 }
 
-func (c *Client) install(cfg *action.Configuration, want *loaded, result Result) (Result, error) {
+func (c *Client) install(cfg *action.Configuration, want *loaded, labels map[string]string, result Result) (Result, error) {
 	install := action.NewInstall(cfg)
 	install.ReleaseName, install.Namespace = want.spec.Name, want.spec.Namespace
 	install.DisableOpenAPIValidation = true // strict has the server do it
-	install.Labels = map[string]string{hashLabel: want.hash}
+	install.Labels = labels
 	// Not the caller's context: Helm would return at once when it ends, and go on installing in the background.
 	done, err := install.RunWithContext(context.Background(), want.chart, want.values)
 	if err != nil {
@@ -235,11 +243,11 @@ func (c *Client) install(cfg *action.Configuration, want *loaded, result Result)
 	return result, nil
 }
 
-func (c *Client) upgrade(cfg *action.Configuration, want *loaded, result Result) (Result, error) {
+func (c *Client) upgrade(cfg *action.Configuration, want *loaded, labels map[string]string, result Result) (Result, error) {
 	upgrade := action.NewUpgrade(cfg)
 	upgrade.Namespace, upgrade.MaxHistory = want.spec.Namespace, history
 	upgrade.DisableOpenAPIValidation = true
-	upgrade.Labels = map[string]string{hashLabel: want.hash}
+	upgrade.Labels = labels
 	done, err := upgrade.RunWithContext(context.Background(), want.spec.Name, want.chart, want.values)
 	if err != nil {
 		return Result{}, want.fault("upgrade", err)

@@ -18,6 +18,7 @@ type Status struct {
 	Revision  int
 	Status    string // Helm's word: deployed, failed, pending-install, pending-upgrade, uninstalling, …
 	Hash      string // what it was made of, see Hash; empty where somebody else installed it
+	Claims    string // stands for its volumes; empty as above
 }
 
 // Holds tells whether the release is there as a Spec with this hash wants it.
@@ -45,7 +46,7 @@ func (c *Client) List(ctx context.Context, namespaces ...string) ([]Status, erro
 		if err != nil {
 			return nil, fmt.Errorf("list releases: secret %s in namespace %s has version %q", item.Name, item.Namespace, labels["version"])
 		}
-		found := Status{Name: labels["name"], Namespace: item.Namespace, Revision: revision, Status: labels["status"], Hash: labels[hashLabel]}
+		found := Status{Name: labels["name"], Namespace: item.Namespace, Revision: revision, Status: labels["status"], Hash: labels[hashLabel], Claims: labels[claimsLabel]}
 		key := found.Namespace + "/" + found.Name
 		if revision > newest[key].Revision {
 			newest[key] = found

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -39,9 +40,19 @@ if command -v stdbuf >/dev/null && erl_call 2>&1 | grep -q fetch_stdout; then
 fi
 exec rabbitmqctl --silent eval "$0"`
 
+// The errands, the first five bytes of a file. What is to be written follows.
+const (
+	look  = "look "
+	write = "write"
+	end   = "end  "
+)
+
 // script is evaluated inside the broker. It is started before it is needed, and does several errands: each is a file that appears in
-// its folder, in order. It answers on standard output and goes when it has written, when the folder holds "end", or nothing new for
-// a minute.
+// its folder, in order. It answers on standard output and goes when it has written, when it is told to end, or after a minute
+// without anything new. Of the dead letters it has one at a time in memory, and lets the broker take in a megabyte before the next:
+// a few of some megabytes are otherwise more than the broker has room for.
+//
+// What begins with 131 is a list of all letters as one term, of the formats before 3.
 //
 // %s are the folder, the virtual host, the names of the queues that must be empty and of the dead letters'.
 const script = `
@@ -66,6 +77,10 @@ Read = fun(Q, Position) ->
   Returned = case Header of #{acquired_count := N} -> N; #{delivery_count := N} -> N; _ -> 0 end,
   {mc:exchange(Stored), hd(mc:routing_keys(Stored)), Returned, element(4, Content), iolist_to_binary(lists:reverse(element(6, Content)))}
 end,
+Show = fun(Letter) ->
+  io:put_chars([base64:encode(term_to_binary(Letter)), $\n]),
+  erlang:garbage_collect()
+end,
 Look = fun() ->
   lists:foreach(fun(Name) ->
     case Queue(Name) of
@@ -73,16 +88,14 @@ Look = fun() ->
       {error, not_found} -> ok
     end
   end, Must),
-  Letters = case Queue(Dead) of
+  case Queue(Dead) of
     {ok, D} ->
       case Count(D) of
-        {Ready, 0} -> [Read(D, P) || P <- lists:seq(1, Ready)];
-        {_, Held} -> io:format("held ~b~n", [Held]), []
+        {Ready, 0} -> io:format("letters ~b~n", [Ready]), [Show(Read(D, P)) || P <- lists:seq(1, Ready)];
+        {_, Held} -> io:format("held ~b~n", [Held])
       end;
-    {error, not_found} -> []
-  end,
-  io:format("letters ~b~n", [length(Letters)]),
-  io:format("~s~n", [base64:encode(term_to_binary(Letters))])
+    {error, not_found} -> io:format("letters 0~n")
+  end
 end,
 Await = fun Await(Q, N, Tries) when Tries > 0 ->
   case Count(Q) of
@@ -90,27 +103,41 @@ Await = fun Await(Q, N, Tries) when Tries > 0 ->
     _ -> timer:sleep(10), Await(Q, N, Tries - 1)
   end
 end,
-Write = fun(Data) ->
-  Letters = case Data of <<>> -> []; _ -> binary_to_term(Data, [safe]) end,
+Put = fun(Q, {Exchange, Key, Returned, Properties, Body}) ->
+  Content = rabbit_binary_parser:ensure_content_decoded({content, 60, none, Properties, Protocol, [Body]}),
+  {ok, Message} = mc_amqpl:message(rabbit_misc:r(VHost, exchange, Exchange), Key, Content),
+  Counted = case Returned of 0 -> Message; _ -> mc:set_annotation(delivery_count, Returned, Message) end,
+  ok = rabbit_fifo_client:untracked_enqueue([amqqueue:get_pid(Q)], mc:prepare(store, Counted)),
+  byte_size(Body)
+end,
+PutAll = fun PutAll(F, Q, N, Bytes) when Bytes > 1000000 -> Await(Q, N, 1000), erlang:garbage_collect(), PutAll(F, Q, N, 0);
+  PutAll(F, Q, N, Bytes) ->
+    case file:read(F, 4) of
+      {ok, <<131, _/binary>> = Begin} ->
+        {ok, End} = file:read(F, 1 bsl 31),
+        Letters = binary_to_term(<<Begin/binary, End/binary>>, [safe]),
+        [Put(Q, L) || L <- Letters], Await(Q, length(Letters), 1000), length(Letters);
+      {ok, <<Size:32>>} ->
+        {ok, Letter} = file:read(F, Size),
+        PutAll(F, Q, N + 1, Bytes + Put(Q, binary_to_term(Letter, [safe])));
+      eof -> Await(Q, N, 1000), N
+    end
+end,
+Write = fun(F) ->
   [case Queue(Name) of {ok, Q} -> rabbit_amqqueue:purge(Q); {error, not_found} -> ok end || Name <- [Dead | Must]],
-  case {Letters, Queue(Dead)} of
-    {[], _} -> ok;
-    {_, {ok, D}} ->
-      lists:foreach(fun({Exchange, Key, Returned, Properties, Body}) ->
-        Content = rabbit_binary_parser:ensure_content_decoded({content, 60, none, Properties, Protocol, [Body]}),
-        {ok, Message} = mc_amqpl:message(rabbit_misc:r(VHost, exchange, Exchange), Key, Content),
-        Counted = case Returned of 0 -> Message; _ -> mc:set_annotation(delivery_count, Returned, Message) end,
-        ok = rabbit_fifo_client:untracked_enqueue([amqqueue:get_pid(D)], mc:prepare(store, Counted))
-      end, Letters),
-      Await(D, length(Letters), 1000)
+  Written = case Queue(Dead) of
+    {ok, D} -> PutAll(F, D, 0, 0);
+    {error, not_found} -> 0
   end,
-  io:format("written ~b~n", [length(Letters)])
+  io:format("written ~b~n", [Written])
 end,
 Loop = fun Loop(N, Idle) ->
-  case file:read_file(Dir ++ "/" ++ integer_to_list(N)) of
-    {ok, <<"look">>} -> Look(), Loop(N + 1, 0);
-    {ok, <<"write", Data/binary>>} -> Write(Data), file:del_dir_r(Dir);
-    {ok, <<"end">>} -> file:del_dir_r(Dir);
+  case file:open(Dir ++ "/" ++ integer_to_list(N), [read, raw, binary]) of
+    {ok, F} ->
+      {ok, Errand} = file:read(F, 5),
+      case Errand of <<"look ">> -> Look(); <<"write">> -> Write(F); <<"end  ">> -> ok end,
+      file:close(F),
+      case Errand of <<"look ">> -> Loop(N + 1, 0); _ -> file:del_dir_r(Dir) end;
     {error, enoent} when Idle > 6000 -> file:del_dir_r(Dir);
     {error, enoent} -> timer:sleep(10), Loop(N, Idle + 1)
   end
@@ -193,7 +220,7 @@ type found struct {
 	waiting int    // messages, in queues and in consumers' hands
 	where   string // the first queue that has any
 	number  int    // of dead letters
-	letters []byte // themselves, as Erlang writes terms; nil where there are none
+	letters []byte // themselves, each as an Erlang term behind its length in four bytes; nil where there are none
 }
 
 // look counts the messages and reads the dead letters, which stay where they are.
@@ -201,7 +228,7 @@ func (e *errands) look(ctx context.Context) (f found, err error) {
 	if err := e.ready(); err != nil {
 		return f, err
 	}
-	if err := e.send(ctx, []byte("look")); err != nil {
+	if err := e.send(ctx, []byte(look)); err != nil {
 		return f, err
 	}
 	for {
@@ -227,15 +254,16 @@ func (e *errands) look(ctx context.Context) (f found, err error) {
 			if f.number, err = strconv.Atoi(words[1]); err != nil {
 				return f, fmt.Errorf("ask the broker: %q is no count: %w", line, err)
 			}
-			text, err := e.line()
-			if err != nil {
-				return f, err
-			}
-			if f.number == 0 {
-				return f, nil // so that two without any are the same
-			}
-			if f.letters, err = base64.StdEncoding.DecodeString(text); err != nil {
-				return f, fmt.Errorf("ask the broker: read the dead letters: %w", err)
+			for range f.number {
+				text, err := e.line()
+				if err != nil {
+					return f, err
+				}
+				letter, err := base64.StdEncoding.DecodeString(text)
+				if err != nil {
+					return f, fmt.Errorf("ask the broker: read the dead letters: %w", err)
+				}
+				f.letters = append(binary.BigEndian.AppendUint32(f.letters, uint32(len(letter))), letter...)
 			}
 			return f, nil
 		}
@@ -248,7 +276,7 @@ func (e *errands) write(ctx context.Context, letters []byte, number int) error {
 	if err := e.ready(); err != nil {
 		return err
 	}
-	if err := e.send(ctx, append([]byte("write"), letters...)); err != nil {
+	if err := e.send(ctx, append([]byte(write), letters...)); err != nil {
 		return err
 	}
 	for {
@@ -279,7 +307,7 @@ func (e *errands) close() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), goodbye)
 	defer cancel()
-	return e.send(ctx, []byte("end"))
+	return e.send(ctx, []byte(end))
 }
 
 // goodbye is how long the script's end is worth waiting for.

@@ -17,7 +17,7 @@ import (
 
 // format is that of the files that are written. Those of the formats before it, from the first on, are read too.
 const (
-	format = 2
+	format = 3
 	plain  = 1 // its rows are not packed
 )
 
@@ -35,8 +35,8 @@ type Manifest struct {
 	Orders      int64            `json:"orders"`
 	Pending     int64            `json:"pending"` // of the orders, those without an end: their events are dead letters, or were never sent
 	DeadLetters int              `json:"deadLetters"`
-	Tables      []Table          `json:"tables"` // in the order of the data
-	Letters     Part             `json:"letters"`
+	Tables      []Table          `json:"tables"`    // in the order of the data
+	Letters     Part             `json:"letters"`   // as broker.go has them
 	Sequences   map[string]int64 `json:"sequences"` // the last value given out, of those that have given out any
 
 	Digest string `json:"digest"` // of the manifest, without this

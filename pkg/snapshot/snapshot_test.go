@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -453,7 +454,7 @@ func TestNothingIsTouchedByABadSnapshot(t *testing.T) {
 		{"one byte more", data, func(b []byte) []byte { return append(b, 0) }, "was cut or altered"},
 		{"a count", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"rows": 10`), []byte(`"rows": 11`), 1) }, "manifest was altered"},
 		{"half a manifest", manifest, func(b []byte) []byte { return b[:len(b)/2] }, "manifest was altered"},
-		{"another format", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"format": 2`), []byte(`"format": 9`), 1) }, "format is 9"},
+		{"another format", manifest, func(b []byte) []byte { return bytes.Replace(b, fmt.Appendf(nil, `"format": %d`, format), []byte(`"format": 9`), 1) }, "format is 9"},
 		{"a newer schema", manifest, sealed(func(m *Manifest) { m.Schema = 1000 }), "schema version 1000, and the database is at"},
 		{"an older one with other columns", manifest, sealed(func(m *Manifest) { m.Schema = 1; m.Tables[0].Columns[0].Type = "numeric" }), "has no column"},
 		{"an older one with fewer tables", manifest, sealed(func(m *Manifest) {
@@ -503,12 +504,13 @@ func (w *world) sealed(t *testing.T, m Manifest) {
 	}
 }
 
-// A snapshot of the first format is restored too, whichever way its rows take.
-func TestRowsThatAreNotPackedComeBack(t *testing.T) {
+// A snapshot of the first format is restored too, whichever way its rows take: they are not packed, and the dead letters are a list.
+func TestTheFirstFormatComesBack(t *testing.T) {
 	for _, orders := range []int{10, large} {
 		w := begin(t)
 		w.do(t, `UPDATE shows SET capacity = 1000000 WHERE id = 1`)
 		w.orders(t, orders)
+		w.deadLetters(t)
 		want := rows(t, w.db)
 		m, err := w.Save(t.Context(), w.folder, "old")
 		if err != nil {
@@ -538,14 +540,34 @@ func TestRowsThatAreNotPackedComeBack(t *testing.T) {
 			m.Tables[i].Part = Part{Bytes: int64(len(plain)), SHA256: hex.EncodeToString(sum[:])}
 			all = append(all, plain...)
 		}
-		if err := os.WriteFile(path, all, 0o600); err != nil {
+		const begin, list, emptyList = 131, 108, 106 // of Erlang's external term format
+		letters := binary.BigEndian.AppendUint32([]byte{begin, list}, uint32(m.DeadLetters))
+		for range m.DeadLetters {
+			size := make([]byte, 4)
+			if _, err := io.ReadFull(data, size); err != nil {
+				t.Fatal(err)
+			}
+			letter := make([]byte, binary.BigEndian.Uint32(size))
+			if _, err := io.ReadFull(data, letter); err != nil || letter[0] != begin {
+				t.Fatal(letter[0], err)
+			}
+			letters = append(letters, letter[1:]...)
+		}
+		letters = append(letters, emptyList)
+		sum := sha256.Sum256(letters)
+		m.Letters = Part{Bytes: int64(len(letters)), SHA256: hex.EncodeToString(sum[:])}
+		if err := os.WriteFile(path, append(all, letters...), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		m.Format = plain
 		w.sealed(t, m)
+		sent := w.letters(t, m.DeadLetters)
 		w.orders(t, 1)
 		if _, _, err := w.Restore(t.Context(), w.folder, "old", false); err != nil {
 			t.Fatal(err)
+		}
+		if diff := cmp.Diff(sent, w.letters(t, m.DeadLetters)); diff != "" {
+			t.Errorf("the dead letters are others (-then +now): %.2000s", diff)
 		}
 		if diff := cmp.Diff(want, rows(t, w.db)); diff != "" {
 			t.Errorf("the tables of %d orders are not those of the cut: %.2000s", orders, diff)
@@ -596,6 +618,30 @@ func TestARestoreThatFailsLeavesWhatIsThere(t *testing.T) {
 		}
 		if n := w.number(t, `SELECT count(*) FROM orders`); n != int64(orders) {
 			t.Errorf("%d orders are there after all, want %d", n, orders)
+		}
+	}
+}
+
+// Letters that are together more than the broker has room for go out and come back one at a time.
+func TestLargeDeadLettersComeBack(t *testing.T) {
+	w := begin(t)
+	const number, size = 12, 5 << 20
+	body := func(i int) []byte { return bytes.Repeat([]byte{byte(i), '\n', 0xff, 131}, size/4) }
+	for i := range number {
+		w.publish(t, "", dead, amqp.Publishing{Body: body(i), DeliveryMode: amqp.Persistent})
+	}
+	if m, err := w.Save(t.Context(), w.folder, "one"); err != nil || m.DeadLetters != number {
+		t.Fatalf("%d dead letters are saved: %v", m.DeadLetters, err)
+	}
+	if _, err := w.channel.QueuePurge(dead, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.Restore(t.Context(), w.folder, "one", false); err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range w.letters(t, number) {
+		if !bytes.Equal(d.Body, body(i)) {
+			t.Errorf("dead letter %d is another one, of %d bytes", i, len(d.Body))
 		}
 	}
 }
