@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -110,12 +111,29 @@ func changedCheckout(s *scenario) {
 		})
 		s.platformctl("up", "--project", checkout).ends(0).says("release/payment-service")
 	})
+	s.check("a dry run tells what comes of a program that is to be compiled anew, and what of its values", func(s *scenario) {
+		before := s.snapshot()
+		s.with(filepath.Join(checkout, "cmd/order-api/serve.go"), strings.NewReplacer("poolSize = 16", "poolSize = 17").Replace, func() {
+			s.platformctl("up", "--dry-run", "--project", checkout).ends(0).
+				says("until image/order-api is done: its image is to be built", "and then restarts deployment/order-api-order-api-chart").never("nothing to do")
+			s.with(filepath.Join(checkout, "values/dev/order-api.yaml"), more("\nenv:\n  LOG_LEVEL: debug\n"), func() {
+				s.platformctl("up", "--dry-run", "--project", checkout).ends(0).says("values: env.LOG_LEVEL", "restarts deployment/order-api-order-api-chart")
+			})
+		})
+		s.same(before)
+	})
 	s.check("a change of a volume, which Kubernetes cannot make, is refused before anything is done", func(s *scenario) {
 		before := s.snapshot()
-		resize := func(was string) string { return strings.Replace(was, "size: 4Gi", "size: 5Gi", 1) }
-		s.with(filepath.Join(checkout, "values/dev/postgresql.yaml"), resize, func() {
-			if r := s.platformctl("up", "--project", checkout).says("postgresql", "Error: ", "Try: "); r.code == 0 {
-				s.t.Error("it was not refused")
+		smaller := func(was string) string { return strings.Replace(was, "size: 4Gi", "size: 1Gi", 1) }
+		s.with(filepath.Join(checkout, "values/dev/postgresql.yaml"), smaller, func() {
+			for _, flag := range []string{"", " --dry-run"} {
+				s.types(binary+" up --project "+checkout+flag).ends(2).
+					says("postgresql", "spec.resources.requests.storage is 4Gi, 1Gi is wanted", "Error: ", "Try: ")
+			}
+			var all []struct{ Step, Intent string }
+			s.types(binary + " up --dry-run -o json --project " + checkout).ends(2).decodes(&all)
+			if !slices.ContainsFunc(all, func(f struct{ Step, Intent string }) bool { return f.Step == "volumes" && f.Intent == "refuse" }) {
+				s.t.Errorf("it foresees %+v", all)
 			}
 		})
 		s.same(before)

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,6 +144,16 @@ func tools(s *scenario) {
 		// Whoever has loaded it has nothing to make: all that up would look for is there.
 		s.types(binary+" images prune --dry-run --parts -o json", empty).ends(0).never(`"where": "cache"`)
 		s.types(binary+" images save "+file+".again", empty).ends(0)
+	})
+	s.check("doctor tells what a killed run left in the cache, and prune takes it away", func(s *scenario) {
+		cache := s.t.TempDir()
+		mine, left := "PLATFORMCTL_CACHE="+cache, filepath.Join(cache, "images", "node-1.work", "half")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(left), 0o755), os.WriteFile(left, make([]byte, 3_000_000), 0o644)); err != nil {
+			s.t.Fatal(err)
+		}
+		s.types(binary+" doctor", mine).ends(0).says("platform/caches", "3 MB", "images prune")
+		s.types(binary+" images prune", mine).ends(0)
+		s.types(binary+" doctor", mine).ends(0).never("platform/caches")
 	})
 	s.check("version and help answer", func(s *scenario) {
 		s.platformctl("version").ends(0)

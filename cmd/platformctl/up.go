@@ -145,7 +145,11 @@ func printForesight(w io.Writer, all []platform.Foresight) error {
 			why = strings.Split(f.Why, "\n")
 		}
 		if len(f.Restarts) > 0 {
-			why = append(slices.Clone(why), "restarts "+strings.Join(f.Restarts, ", "))
+			restarts := "restarts "
+			if f.Intent == platform.Unknown {
+				restarts = "and then restarts "
+			}
+			why = append(slices.Clone(why), restarts+strings.Join(f.Restarts, ", "))
 		}
 		for i, line := range why {
 			if i == 0 {

@@ -454,7 +454,9 @@ func TestNothingIsTouchedByABadSnapshot(t *testing.T) {
 		{"one byte more", data, func(b []byte) []byte { return append(b, 0) }, "was cut or altered"},
 		{"a count", manifest, func(b []byte) []byte { return bytes.Replace(b, []byte(`"rows": 10`), []byte(`"rows": 11`), 1) }, "manifest was altered"},
 		{"half a manifest", manifest, func(b []byte) []byte { return b[:len(b)/2] }, "manifest was altered"},
-		{"another format", manifest, func(b []byte) []byte { return bytes.Replace(b, fmt.Appendf(nil, `"format": %d`, format), []byte(`"format": 9`), 1) }, "format is 9"},
+		{"another format", manifest, func(b []byte) []byte {
+			return bytes.Replace(b, fmt.Appendf(nil, `"format": %d`, format), []byte(`"format": 9`), 1)
+		}, "format is 9"},
 		{"a newer schema", manifest, sealed(func(m *Manifest) { m.Schema = 1000 }), "schema version 1000, and the database is at"},
 		{"an older one with other columns", manifest, sealed(func(m *Manifest) { m.Schema = 1; m.Tables[0].Columns[0].Type = "numeric" }), "has no column"},
 		{"an older one with fewer tables", manifest, sealed(func(m *Manifest) {
