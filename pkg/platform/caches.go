@@ -157,6 +157,8 @@ func (p *Platform) wanted(ctx context.Context) (w wanted, err error) {
 			return w, err
 		}
 		w.node, w.content = node.Ref, contentKey(node.Ref, dishes)
+	} else if _, err := look("node", p.stockKept); err != nil {
+		return w, err
 	}
 	parts, notes, err := p.kitchen.Uses(ctx, services...)
 	if err != nil {
@@ -179,18 +181,19 @@ func (p *Platform) SaveImages(ctx context.Context, file string, on func(plan.Eve
 	if err != nil {
 		return err
 	}
-	if origin != Packages {
-		return fault.Unfit("platformctl up"+p.flag()+" --images packages   # makes them here, on linux/amd64",
-			"the node's image was pulled by Docker, under a name that no file can carry; only images that were made here can be saved")
-	}
-	w, err := p.wanted(ctx)
-	if err != nil {
-		return err
-	}
-	if len(w.missing) > 0 {
-		return fault.Unfit("platformctl up"+p.flag(), "not made yet: %s", strings.Join(w.missing, ", "))
-	}
 	return plan.Run(ctx, on, always("images/save", "they are to be written to "+file, func(ctx context.Context, note func(plan.Note)) error {
+		if origin == Registry {
+			if err := p.keepStock(ctx, note); err != nil {
+				return err
+			}
+		}
+		w, err := p.wanted(ctx)
+		if err != nil {
+			return err
+		}
+		if len(w.missing) > 0 {
+			return fault.Unfit("platformctl up"+p.flag(), "not made yet: %s", strings.Join(w.missing, ", "))
+		}
 		if err := p.cache.Export(ctx, file, w.keys, func(n image.Note) { note(ofImage(n)) }); err != nil {
 			return fmt.Errorf("save the images to %s: %w", file, err)
 		}

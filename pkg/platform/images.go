@@ -117,6 +117,12 @@ func (p *Platform) loadStep(d *dish, after ...*plan.Step) *plan.Step {
 // nodeImage is the reference of the node image, and the step that has it in the engine, unless there is a node already.
 func (p *Platform) nodeImageStep(origin Origin, ref *string, after ...*plan.Step) *plan.Step {
 	build := func(ctx context.Context, note func(plan.Note)) error {
+		if kept, ok, err := p.stockKept(ctx); err != nil {
+			return err
+		} else if ok {
+			note(plan.Note{Text: "loading it into the engine"})
+			return p.loadIntoEngine(ctx, kept)
+		}
 		note(plan.Note{Text: "pulling " + *ref})
 		if _, err := p.run.Run(ctx, command.New("docker", "pull", "--quiet", *ref)); err != nil {
 			return fault.Unfit("where no registry can be reached, build the images: platformctl up"+p.flag()+" --images packages",
@@ -157,7 +163,7 @@ func (p *Platform) nodeRef(ctx context.Context, origin Origin) (string, error) {
 	if origin == Packages {
 		return p.kitchen.Node().Ref(ctx)
 	}
-	return cluster.StockImage(), nil
+	return p.stockRef(ctx)
 }
 
 // engineHas tells whether the engine has an image of that name.
@@ -227,6 +233,11 @@ func (p *Platform) decideOrigin(ctx context.Context) (Origin, error) {
 		return "", err
 	} else if ok {
 		return Packages, nil
+	}
+	if _, ok, err := p.stockKept(ctx); err != nil {
+		return "", err
+	} else if ok {
+		return Registry, nil
 	}
 	host, err := p.registry()
 	if err != nil {
