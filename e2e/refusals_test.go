@@ -115,7 +115,7 @@ func changedCheckout(s *scenario) {
 		before := s.snapshot()
 		s.with(filepath.Join(checkout, "cmd/order-api/serve.go"), strings.NewReplacer("poolSize = 16", "poolSize = 17").Replace, func() {
 			s.platformctl("up", "--dry-run", "--project", checkout).ends(0).
-				says("until image/order-api is done: its image is to be built", "and then restarts deployment/order-api-order-api-chart").never("nothing to do")
+				says("until image/order-api is done: its image is to be built", "if the program in it is another one, that restarts deployment/order-api-order-api-chart").never("nothing to do")
 			s.with(filepath.Join(checkout, "values/dev/order-api.yaml"), more("\nenv:\n  LOG_LEVEL: debug\n"), func() {
 				s.platformctl("up", "--dry-run", "--project", checkout).ends(0).says("values: env.LOG_LEVEL", "restarts deployment/order-api-order-api-chart")
 			})

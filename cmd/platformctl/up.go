@@ -145,11 +145,7 @@ func printForesight(w io.Writer, all []platform.Foresight) error {
 			why = strings.Split(f.Why, "\n")
 		}
 		if len(f.Restarts) > 0 {
-			restarts := "restarts "
-			if f.Intent == platform.Unknown {
-				restarts = "and then restarts "
-			}
-			why = append(slices.Clone(why), restarts+strings.Join(f.Restarts, ", "))
+			why = append(slices.Clone(why), "restarts "+strings.Join(f.Restarts, ", "))
 		}
 		for i, line := range why {
 			if i == 0 {

@@ -35,7 +35,7 @@ type Foresight struct {
 	Intent   Intent   `json:"intent"`
 	Why      string   `json:"why,omitempty"`      // the cause; "" for Keep
 	Differs  []string `json:"differs,omitempty"`  // all in which it differs
-	Restarts []string `json:"restarts,omitempty"` // workloads whose pods would be replaced; for Unknown, if it comes to that
+	Restarts []string `json:"restarts,omitempty"` // workloads whose pods would be replaced
 	Until    string   `json:"until,omitempty"`    // for Unknown: the step to be done first
 	Cure     string   `json:"cure,omitempty"`     // for Refuse
 }
@@ -185,7 +185,7 @@ func (p *Platform) foreseeRest(ctx context.Context, seen Foresight, name string)
 		return seen, err
 	}
 	if len(d.Lines) > 0 {
-		seen.Intent = Change
+		seen.Intent, seen.Differs, seen.Restarts = Change, d.Lines, d.Restarts
 	}
 	spec, err = p.deployed(ctx, s, unbuilt(s))
 	if err != nil {
@@ -195,8 +195,7 @@ func (p *Platform) foreseeRest(ctx context.Context, seen Foresight, name string)
 	if err != nil {
 		return seen, err
 	}
-	seen.Why = "its image is to be built, and counts if the program in it is another one"
-	seen.Differs, seen.Restarts = d.Lines, rebuilt.Restarts
+	seen.Why = "its image is to be built; if the program in it is another one, that restarts " + strings.Join(rebuilt.Restarts, ", ")
 	return seen, nil
 }
 

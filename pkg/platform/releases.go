@@ -55,9 +55,9 @@ func (p *Platform) deployed(ctx context.Context, s Service, ref string) (release
 	return spec, nil
 }
 
-// volumesStep refuses, before any release is touched, a change of volumes that Kubernetes could not make. found becomes the
-// releases that there are.
-func (p *Platform) volumesStep(found *map[string]release.Status, after ...*plan.Step) *plan.Step {
+// volumesStep refuses, before any release is touched, a change of volumes that Kubernetes could not make. listed becomes
+// the releases that there are.
+func (p *Platform) volumesStep(listed *map[string]release.Status, after ...*plan.Step) *plan.Step {
 	return &plan.Step{
 		Name: "volumes", After: after, Do: nothing,
 		Check: func(ctx context.Context) (string, error) {
@@ -65,7 +65,7 @@ func (p *Platform) volumesStep(found *map[string]release.Status, after ...*plan.
 			if err != nil {
 				return "", err
 			}
-			if *found, err = p.releases(ctx); err != nil {
+			if *listed, err = p.releases(ctx); err != nil {
 				return "", err
 			}
 			for _, s := range Services() {
@@ -73,7 +73,7 @@ func (p *Platform) volumesStep(found *map[string]release.Status, after ...*plan.
 				if err != nil {
 					return "", err
 				}
-				if err := helm.Possible(spec, (*found)[s.Release]); err != nil {
+				if err := helm.Possible(spec, (*listed)[s.Release]); err != nil {
 					return "", err
 				}
 			}
@@ -187,17 +187,16 @@ func (p *Platform) patiently(ctx context.Context, s Service, _ bool, note func(p
 }
 
 // releaseStep has the release in the cluster as chart and values want it, with every object of its manifest, and its
-// workload complete. The first look is at what found has, if that is not nil: nobody else changes releases as long as we hold
-// the lock.
-func (p *Platform) releaseStep(s Service, d *dish, roll roll, found *map[string]release.Status, after ...*plan.Step) *plan.Step {
+// workload complete. The first look is at listed, if that is not nil: nobody else changes releases as long as we hold the lock.
+func (p *Platform) releaseStep(s Service, d *dish, roll roll, listed *map[string]release.Status, after ...*plan.Step) *plan.Step {
 	name := "release/" + s.Release
-	releases := func(ctx context.Context) (map[string]release.Status, error) {
-		if found == nil {
-			return p.releases(ctx)
+	status := func(ctx context.Context) (release.Status, error) {
+		if first := listed; first != nil {
+			listed = nil
+			return (*first)[s.Release], nil
 		}
-		first := *found
-		found = nil
-		return first, nil
+		now, err := p.releases(ctx)
+		return now[s.Release], err
 	}
 	return &plan.Step{
 		Name: name, After: after, Timeout: p.set.Timeout,
@@ -206,11 +205,11 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, found *map[string]
 			if err != nil {
 				return "", err
 			}
-			found, err := releases(ctx)
+			found, err := status(ctx)
 			if err != nil {
 				return "", err
 			}
-			if d, err := p.releaseDiffers(ctx, spec, found[s.Release]); err != nil || len(d.Lines) > 0 {
+			if d, err := p.releaseDiffers(ctx, spec, found); err != nil || len(d.Lines) > 0 {
 				p.detail(name, d)
 				return d.inShort(), err
 			}
@@ -230,11 +229,11 @@ func (p *Platform) releaseStep(s Service, d *dish, roll roll, found *map[string]
 			if err != nil {
 				return err
 			}
-			found, err := releases(ctx)
+			found, err := status(ctx)
 			if err != nil {
 				return err
 			}
-			d, err := p.releaseDiffers(ctx, spec, found[s.Release])
+			d, err := p.releaseDiffers(ctx, spec, found)
 			if err != nil {
 				return err
 			}
@@ -277,8 +276,8 @@ func (d difference) inShort() string {
 	return text
 }
 
-// releaseDiffers tells in what the release in the cluster, of which found is what List has, differs from spec. The hash in its labels tells whether it does, so
-// that Helm's record is read only then; what the cluster has of its objects is looked at either way.
+// releaseDiffers tells in what the release, found in the cluster as List has it, differs from spec. The hash in its labels tells
+// whether it does, so that Helm's record is read only then; what the cluster has of its objects is looked at either way.
 func (p *Platform) releaseDiffers(ctx context.Context, spec release.Spec, found release.Status) (d difference, err error) {
 	hash, err := release.Hash(spec)
 	if err != nil {

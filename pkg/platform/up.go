@@ -62,8 +62,8 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	spaces := p.objectsStep("namespaces", namespaces, up)
 	configs := p.objectsStep("configmaps", p.configMaps, spaces)
 	secrets := p.secretsStep(spaces)
-	var found map[string]release.Status
-	volumes := p.volumesStep(&found, up)
+	var listed map[string]release.Status
+	volumes := p.volumesStep(&listed, up)
 	goals := []*plan.Step{up}
 	if !p.set.NoKubeconfig {
 		goals = append(goals, p.contextStep(up))
@@ -72,7 +72,7 @@ func (p *Platform) upSteps(ctx context.Context) ([]*plan.Step, error) {
 	for _, s := range Services() {
 		d := dishes[s.Release]
 		loaded := lookedUp(p.loadStep(d, images[s.Release], node), d, &held)
-		releases = append(releases, p.releaseStep(s, d, p.patiently, &found, loaded, volumes, configs, secrets))
+		releases = append(releases, p.releaseStep(s, d, p.patiently, &listed, loaded, volumes, configs, secrets))
 	}
 	return append(goals, p.apiStep(releases...), p.oldImagesStep(releases...)), nil
 }

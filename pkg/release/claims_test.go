@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"helm.sh/helm/v3/pkg/storage"
+
 	"platformctl/pkg/fault"
 )
 
@@ -58,5 +60,40 @@ func TestAClaimChangeIsRefusedWithItsCure(t *testing.T) {
 	err := refuseClaimChange(dev("postgresql"), manifestOf(t, ""), manifestOf(t, "primary: {persistence: {size: 9Gi}}"))
 	if fault.CodeOf(err) != fault.CodeUsage || !strings.Contains(fault.CureOf(err), "postgresql.yaml") {
 		t.Errorf("got %v with the cure %q", err, fault.CureOf(err))
+	}
+}
+
+// Where a release's label tells that its volumes stay, its record is not read; where it does not, or nobody has written one, it is.
+func TestPossibleReadsARecordOnlyWhereItMust(t *testing.T) {
+	b := newBench()
+	b.apply(t, sized(t, "one"))
+	last, err := b.store.Last("postgresql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, stored := 0, b.stored
+	b.stored = func(namespace string) *storage.Storage {
+		read++
+		return stored(namespace)
+	}
+	labelled := Status{Claims: last.Labels[claimsLabel]}
+	other := with(t, "postgresql", "auth: {existingSecret: s}\nprimary: {persistence: {size: 1Gi}}")
+	for _, test := range []struct {
+		name  string
+		spec  Spec
+		found Status
+		reads int
+		code  int
+	}{
+		{"the same volumes", sized(t, "two"), labelled, 0, 0},
+		{"the same, of before there were labels", sized(t, "two"), Status{}, 1, 0},
+		{"others", other, labelled, 1, fault.CodeUsage},
+		{"others, of before there were labels", other, Status{}, 1, fault.CodeUsage},
+	} {
+		read = 0
+		err := b.Possible(test.spec, test.found)
+		if read != test.reads || (err == nil) != (test.code == 0) || err != nil && fault.CodeOf(err) != test.code {
+			t.Errorf("%s: %d records read, %v", test.name, read, err)
+		}
 	}
 }
