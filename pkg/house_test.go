@@ -44,7 +44,7 @@ var rooms = map[string][]string{
 }
 
 // helpers are for tests alone.
-var helpers = []string{"pkg/postgres/postgrestest", "pkg/rabbit/rabbittest"}
+var helpers = []string{"pkg/postgres/postgrestest", "pkg/rabbit/rabbittest", "pkg/daemon/daemontest"}
 
 // foreign lists what a room's whole import graph must be free of, and why.
 var foreign = []struct{ room, ban, why string }{

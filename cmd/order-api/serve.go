@@ -69,14 +69,15 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	seen.figures = func() (order.Figures, error) { return intake.Figures(settler.Ends, sweeper.Expired) }
 
 	mux := http.NewServeMux()
-	(&order.API{Store: store, Intake: intake, Waiters: waiters, Log: log}).Routes(mux)
+	api := &order.API{Store: store, Intake: intake, Waiters: waiters, Log: log, Gone: daemon.Gone}
+	api.Routes(mux)
 	live.Routes(mux)
 	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", own.Port))
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	return daemon.Run(ctx, daemon.Service{
-		Name: name, Log: log, Listener: listener, Routes: mux, Registry: registry,
+		Name: name, Log: log, Listener: listener, Routes: mux, Direct: api.Direct(), Registry: registry,
 		Checks: map[string]func(context.Context) error{
 			"database": pool.Ping,
 			"broker":   func(context.Context) error { return connected() },

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"platformctl/pkg/contract"
+	"platformctl/pkg/daemon/daemontest"
 	"platformctl/pkg/order"
 	"platformctl/pkg/outbox"
 	"platformctl/pkg/postgres"
@@ -76,9 +76,10 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
 	mux := http.NewServeMux()
-	(&order.API{Store: s.store, Intake: s.intake, Waiters: waiters, Log: log}).Routes(mux)
-	server := httptest.NewServer(mux)
-	s.url = server.URL
+	api := &order.API{Store: s.store, Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone}
+	api.Routes(mux)
+	url, serverStop := daemontest.Serve(t, mux, api.Direct(), log)
+	s.url = url
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var parts sync.WaitGroup
@@ -105,7 +106,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	}
 	s.stop = sync.OnceFunc(func() {
 		waiters.Close()
-		server.Close()
+		serverStop()
 		cancel()
 		parts.Wait()
 	})

@@ -6,9 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -17,10 +17,11 @@ import (
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/postgres"
+
+	"github.com/valyala/fasthttp"
 )
 
 const (
-	bodyLimit   = 64 << 10
 	readTimeout = 2 * time.Second // of the database, for a GET
 	longestWait = 30 * time.Second
 	// A page of orders.
@@ -28,6 +29,7 @@ const (
 	// askAgain is how often a waiting request looks by itself: another replica may have ended the order.
 	askAgain   = 250 * time.Millisecond
 	retryAfter = "1" // seconds
+	mediaType  = "application/json; charset=utf-8"
 )
 
 // API is the HTTP interface for orders and shows.
@@ -36,11 +38,16 @@ type API struct {
 	Intake  *Intake
 	Waiters *Waiters
 	Log     *slog.Logger
+	Gone    func(net.Conn) bool // tells whether a client has gone
 }
 
-// Routes adds the API's routes.
+// Direct are the routes that are asked for thousands of times a second, by method and path.
+func (a *API) Direct() map[string]fasthttp.RequestHandler {
+	return map[string]fasthttp.RequestHandler{"POST /orders": a.create}
+}
+
+// Routes adds the API's other routes.
 func (a *API) Routes(mux *http.ServeMux) {
-	mux.HandleFunc("POST /orders", a.create)
 	mux.HandleFunc("GET /orders", a.list)
 	mux.HandleFunc("GET /orders/{id}", a.show)
 	mux.HandleFunc("GET /shows", a.shows)
@@ -64,46 +71,39 @@ func (a *API) describe(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a *API) create(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyLimit))
-	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
-		a.fail(w, r, http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body must not be larger than %d bytes", bodyLimit))
-		return
-	}
-	if err != nil {
-		a.invalid(w, r, fmt.Errorf("the body could not be read: %w", err))
-		return
-	}
-	request, err := parseRequest(body)
+func (a *API) create(ctx *fasthttp.RequestCtx) {
+	request, err := parseRequest(ctx.Request.Body())
 	if err == nil {
-		request.Key, err = idempotencyKey(r.Header)
+		request.Key, err = idempotencyKey(ctx.Request.Header.PeekAll(headerKey))
 	}
 	if err != nil {
-		a.invalid(w, r, err)
+		a.answer(ctx, http.StatusBadRequest, failure{"invalid_request", err.Error()})
 		return
 	}
-	request.Came, request.Trace = time.Now(), contract.ParseTrace(r.Header.Get(contract.HeaderTrace)).Next()
-	outcome, err := a.Intake.Submit(r.Context(), request)
+	request.Came, request.Trace = time.Now(), contract.ParseTrace(string(ctx.Request.Header.Peek(contract.HeaderTrace))).Next()
+	client := ctx.Conn()
+	outcome, err := a.Intake.Submit(request, func() bool { return a.Gone(client) })
 	switch {
+	case errors.Is(err, ErrGone):
+		ctx.SetConnectionClose()
+		a.answer(ctx, http.StatusServiceUnavailable, failure{"unavailable", err.Error()}) // nobody reads it
 	case err != nil && postgres.IsDataError(err):
-		a.Log.ErrorContext(r.Context(), "the database refused an order's data", "error", err.Error())
-		a.invalid(w, r, errors.New("the database refused the order's data"))
+		a.Log.ErrorContext(ctx, "the database refused an order's data", "error", err.Error())
+		a.answer(ctx, http.StatusBadRequest, failure{"invalid_request", "the database refused the order's data"})
 	case err != nil:
-		a.unavailable(w, r, err)
+		ctx.Response.Header.Set("Retry-After", retryAfter)
+		a.answer(ctx, http.StatusServiceUnavailable, failure{"unavailable", a.excuse(ctx, string(ctx.Method()), string(ctx.Path()), err)})
 	case outcome.KeyReused:
-		a.fail(w, r, http.StatusUnprocessableEntity, "idempotency_key_reused", "this Idempotency-Key was sent with another order")
+		a.answer(ctx, http.StatusUnprocessableEntity, failure{"idempotency_key_reused", "this Idempotency-Key was sent with another order"})
 	case !outcome.Accepted && outcome.NoShow:
-		a.reply(w, r, http.StatusNotFound, struct {
-			Error string `json:"error"`
-		}{"show_not_found"})
+		a.answer(ctx, http.StatusNotFound, failure{Error: "show_not_found"})
 	case !outcome.Accepted:
-		a.reply(w, r, http.StatusConflict, struct {
+		a.answer(ctx, http.StatusConflict, struct {
 			Error     string `json:"error"`
 			Available int32  `json:"available"`
 		}{"not_enough_stock", outcome.Available})
 	default:
-		a.reply(w, r, http.StatusAccepted, struct {
+		a.answer(ctx, http.StatusAccepted, struct {
 			Status  string `json:"status"`
 			OrderID int32  `json:"orderId"`
 		}{"accepted", outcome.ID})
@@ -227,39 +227,56 @@ func (a *API) invalid(w http.ResponseWriter, r *http.Request, err error) {
 	a.fail(w, r, http.StatusBadRequest, "invalid_request", err.Error())
 }
 
-// unavailable is the answer when the order may be sent again.
+// unavailable is the answer when a request may be sent again.
 func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	if r.Context().Err() != nil {
 		return // nobody reads it
 	}
-	message := "the database is not available, try again"
-	switch {
-	case errors.Is(err, ErrBusy), errors.Is(err, ErrBehind), errors.Is(err, ErrClosed):
-		message = err.Error() + ", try again"
-	default:
-		a.Log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err.Error())
-	}
 	w.Header().Set("Retry-After", retryAfter)
-	a.fail(w, r, http.StatusServiceUnavailable, "unavailable", message)
+	a.fail(w, r, http.StatusServiceUnavailable, "unavailable", a.excuse(r.Context(), r.Method, r.URL.Path, err))
 }
 
-// fail answers with an error: a word for programs, and a sentence for people where the word does not say it all.
+// excuse says why a request cannot be answered now, to the client, and to the log where it is not for load.
+func (a *API) excuse(ctx context.Context, method, path string, err error) string {
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrBehind) || errors.Is(err, ErrClosed) {
+		return err.Error() + ", try again"
+	}
+	a.Log.ErrorContext(ctx, "request failed", "method", method, "path", path, "error", err.Error())
+	return "the database is not available, try again"
+}
+
+// failure is an error: a word for programs, and a sentence for people where the word does not say it all.
+type failure struct {
+	Error   string `json:"error"`
+	Message string `json:"message,omitempty"`
+}
+
 func (a *API) fail(w http.ResponseWriter, r *http.Request, status int, word, message string) {
-	a.reply(w, r, status, struct {
-		Error   string `json:"error"`
-		Message string `json:"message,omitempty"`
-	}{word, message})
+	a.reply(w, r, status, failure{word, message})
 }
 
 func (a *API) reply(w http.ResponseWriter, r *http.Request, status int, body any) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		a.Log.ErrorContext(r.Context(), "an answer could not be written as JSON", "error", err.Error())
-		status, raw = http.StatusInternalServerError, []byte(`{"error":"internal"}`)
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	status, raw := a.encode(r.Context(), status, body)
+	w.Header().Set("Content-Type", mediaType)
 	w.WriteHeader(status)
-	if _, err := w.Write(append(raw, '\n')); err != nil {
+	if _, err := w.Write(raw); err != nil {
 		a.Log.DebugContext(r.Context(), "an answer could not be sent", "error", err.Error())
 	}
+}
+
+// answer is reply for a direct route.
+func (a *API) answer(ctx *fasthttp.RequestCtx, status int, body any) {
+	status, raw := a.encode(ctx, status, body)
+	ctx.SetStatusCode(status)
+	ctx.SetContentType(mediaType)
+	ctx.SetBody(raw)
+}
+
+func (a *API) encode(ctx context.Context, status int, body any) (int, []byte) {
+	raw, err := json.Marshal(body)
+	if err != nil {
+		a.Log.ErrorContext(ctx, "an answer could not be written as JSON", "error", err.Error())
+		status, raw = http.StatusInternalServerError, []byte(`{"error":"internal"}`)
+	}
+	return status, append(raw, '\n')
 }

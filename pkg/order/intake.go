@@ -32,6 +32,8 @@ const (
 
 	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
 	maxWait = 250 * time.Millisecond
+	// patient is how long a client is taken to be there without a look.
+	patient = 50 * time.Millisecond
 	// slowBatch is how long a batch may take and others still gather for the next; past it the database is as good as away.
 	slowBatch = time.Second
 	// batchDeadline is how long a batch is tried while the database is away.
@@ -48,6 +50,8 @@ var (
 	ErrUnavailable = errors.New("the database is not available")
 	// ErrClosed says that the service is stopping.
 	ErrClosed = errors.New("the service is stopping")
+	// ErrGone says that the client had gone before the order was decided; it was not taken.
+	ErrGone = errors.New("the client has gone")
 )
 
 // Intake takes orders and has the store decide them in batches. There is no timer: a batcher takes what gathered while the
@@ -68,8 +72,8 @@ type Intake struct {
 
 // waiting is an order in a queue.
 type waiting struct {
-	ctx     context.Context
 	request Request
+	gone    func() bool // tells whether the client has gone
 	since   time.Time
 	answer  chan answer // with room for one
 	twins   []*waiting  // others of the same batch with the same key: what is decided for this one answers them too
@@ -127,10 +131,10 @@ func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry pr
 	return in
 }
 
-// Submit waits for an order to be decided. Its error is one of those above, a data error of the order itself, or ctx's. An
-// order whose ctx ends while it waits is not taken unless its batch has begun.
-func (in *Intake) Submit(ctx context.Context, r Request) (Outcome, error) {
-	w := &waiting{ctx: ctx, request: r, since: time.Now(), answer: make(chan answer, 1)}
+// Submit waits for an order to be decided. Its error is one of those above, or a data error of the order itself. An order that has
+// waited for a while is not taken when gone tells, before its batch begins, that nobody waits for the answer any more.
+func (in *Intake) Submit(r Request, gone func() bool) (Outcome, error) {
+	w := &waiting{request: r, gone: gone, since: time.Now(), answer: make(chan answer, 1)}
 	if !in.pace.Admit(w.since) {
 		in.metrics.orders[shed].Inc()
 		return Outcome{}, ErrBehind
@@ -139,12 +143,8 @@ func (in *Intake) Submit(ctx context.Context, r Request) (Outcome, error) {
 		in.metrics.orders[turnedAway].Inc()
 		return Outcome{}, err
 	}
-	select {
-	case a := <-w.answer:
-		return a.outcome, a.err
-	case <-ctx.Done():
-		return Outcome{}, context.Cause(ctx)
-	}
+	a := <-w.answer
+	return a.outcome, a.err
 }
 
 func (in *Intake) enqueue(w *waiting) error {
@@ -222,7 +222,8 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 		taken, began := 0, time.Now()
 		for w, more := first, true; more; {
 			switch twin := keys[w.request.Key]; {
-			case w.ctx.Err() != nil: // its client has gone
+			case began.Sub(w.since) > patient && w.gone():
+				w.answer <- answer{err: ErrGone}
 			case began.Sub(w.since) > batchDeadline: // it waited behind a database that was away
 				in.answer(w, answer{err: ErrUnavailable}, began)
 			case twin != nil:

@@ -29,7 +29,7 @@ func TestThreeReplicasSellEverySeatOnce(t *testing.T) {
 	// buy orders until quantity seats are not left any more.
 	buy := func(intake *order.Intake, client int, quantity int32) error {
 		for {
-			outcome, err := intake.Submit(t.Context(), order.Request{User: contract.UserID(fmt.Sprint(client + 1)), Show: 1, Quantity: quantity})
+			outcome, err := intake.Submit(order.Request{User: contract.UserID(fmt.Sprint(client + 1)), Show: 1, Quantity: quantity}, func() bool { return false })
 			switch {
 			case errors.Is(err, order.ErrBusy):
 			case err != nil:

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/http"
 	"strconv"
 	"strings"
 
@@ -49,19 +48,20 @@ func parseRequest(body []byte) (Request, error) {
 	return r, nil
 }
 
-// maxKey is the length of the longest idempotency key.
-const maxKey = 255
+const (
+	headerKey = "Idempotency-Key"
+	maxKey    = 255 // bytes of the longest
+)
 
-// idempotencyKey is a request's key, or "" where it has none. The error is a sentence for who sent it.
-func idempotencyKey(header http.Header) (string, error) {
-	values := header.Values("Idempotency-Key")
+// idempotencyKey is a request's key of all the values of its header, or "" where it has none. The error is a sentence for who sent it.
+func idempotencyKey(values [][]byte) (string, error) {
 	if len(values) == 0 {
 		return "", nil
 	}
-	key := values[0]
+	key := string(values[0])
 	printable := func(c rune) bool { return c >= ' ' && c <= '~' }
 	if len(values) > 1 || key == "" || len(key) > maxKey || strings.ContainsFunc(key, func(c rune) bool { return !printable(c) }) {
-		return "", fmt.Errorf("Idempotency-Key must be one value of 1 to %d printable ASCII characters", maxKey)
+		return "", fmt.Errorf(headerKey+" must be one value of 1 to %d printable ASCII characters", maxKey)
 	}
 	return key, nil
 }

@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// errGone is why the context of a request ends whose client has gone.
+var errGone = errors.New("the client has gone")
+
+const (
+	// What a client is still sending when it is told that nothing more is wanted is read for a while: closed before, the
+	// connection would be reset, and the client would not see its answer.
+	unreadTimeout = 500 * time.Millisecond
+	unreadLimit   = 1 << 20
+)
+
+// limited is a listener with so many connections at once; who comes then waits until one is closed.
+type limited struct {
+	net.Listener
+	places chan struct{}
+	closed chan struct{}
+	close  func() error
+}
+
+func limit(l net.Listener, n int) *limited {
+	closed := make(chan struct{})
+	return &limited{Listener: l, places: make(chan struct{}, n), closed: closed, close: sync.OnceValue(func() error {
+		close(closed)
+		return l.Close()
+	})}
+}
+
+// Accept implements net.Listener.
+func (l *limited) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	return &conn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// Close implements net.Listener.
+func (l *limited) Close() error { return l.close() }
+
+// conn is a connection of a service's server.
+type conn struct {
+	net.Conn
+	leave  func() // makes place for another
+	unread bool   // there may be more than was read
+}
+
+// Close implements net.Conn.
+func (c *conn) Close() error {
+	defer c.leave()
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread {
+		err := half.CloseWrite()
+		if err == nil {
+			err = c.SetReadDeadline(time.Now().Add(unreadTimeout))
+		}
+		if err == nil {
+			_, _ = io.CopyN(io.Discard, c.Conn, unreadLimit) // it goes one way or the other
+		}
+	}
+	return c.Conn.Close()
+}
+
+// Gone tells whether the client at the other end of a server's connection has closed it. It looks without waiting, and takes
+// nothing of what the client may have sent.
+func Gone(c net.Conn) bool {
+	if own, ok := c.(*conn); ok {
+		c = own.Conn
+	}
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var n int
+	var said error
+	if err := raw.Control(func(fd uintptr) {
+		n, _, said = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	}); err != nil {
+		return true
+	}
+	return n == 0 && said == nil || said != nil && !errors.Is(said, unix.EAGAIN) && !errors.Is(said, unix.EINTR)
+}

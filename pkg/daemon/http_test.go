@@ -1,0 +1,134 @@
+package daemon_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"platformctl/pkg/daemon"
+
+	"github.com/valyala/fasthttp"
+)
+
+// direct are routes past net/http: one that answers, one that has a fault.
+func direct() map[string]fasthttp.RequestHandler {
+	return map[string]fasthttp.RequestHandler{
+		"POST /echo":  func(ctx *fasthttp.RequestCtx) { ctx.SetStatusCode(http.StatusAccepted); ctx.SetBody(ctx.PostBody()) },
+		"POST /fault": func(*fasthttp.RequestCtx) { panic("a fault") },
+	}
+}
+
+func post(t *testing.T, url, body string) string {
+	t.Helper()
+	answer, err := http.Post(url, "text/plain", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	raw, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d %s %t", answer.StatusCode, strings.TrimSpace(string(raw)), answer.Close)
+}
+
+func TestDirectRoutes(t *testing.T) {
+	t.Parallel()
+	stopping := make(chan struct{})
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /fault", func(http.ResponseWriter, *http.Request) { panic("another fault") })
+	s := start(t, daemon.Service{Routes: routes, Direct: direct(), OnStop: func() { close(stopping) }})
+	if got := post(t, s.url+"/echo", "hello"); got != "202 hello false" {
+		t.Error(got)
+	}
+	for _, path := range []string{"/echo/", "/other"} {
+		if got := post(t, s.url+path, ""); !strings.HasPrefix(got, "404 ") {
+			t.Errorf("%s: %s", path, got)
+		}
+	}
+	// A request that has a fault is answered, and others are as before.
+	for range 3 {
+		if got := post(t, s.url+"/fault", ""); got != `500 {"error":"internal"} false` {
+			t.Error(got)
+		}
+		if code, body, _ := get(t, s.url+"/fault"); code != 500 || body != `{"error":"internal"}` {
+			t.Errorf("%d %s", code, body)
+		}
+	}
+	if _, metrics, _ := get(t, s.url+"/metrics"); !strings.Contains(metrics, `http_request_seconds_count{method="POST",route="POST /echo",status="202"} 1`) {
+		t.Error("the request is not counted")
+	}
+	s.stop()
+	<-stopping
+	if got := post(t, s.url+"/echo", "hello"); got != "202 hello true" {
+		t.Errorf("while it stops: %s", got)
+	}
+}
+
+// A client sees what it is told though it is still sending.
+func TestABodyThatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Service{Direct: direct()})
+	for _, framing := range []string{"Content-Length: 700000\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\naae60\r\n"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c, "POST /echo HTTP/1.1\r\nHost: x\r\n"+framing+strings.Repeat("x", 700_000)); err != nil {
+			t.Errorf("%q: %v", framing, err)
+		}
+		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Fatalf("%q: %v", framing, err)
+		}
+		raw, err := io.ReadAll(answer.Body)
+		if want := `{"error":"too_large","message":"the body must not be larger than 65536 bytes"}` + "\n"; err != nil || answer.StatusCode != http.StatusRequestEntityTooLarge || string(raw) != want {
+			t.Errorf("%q: %d %s %v", framing, answer.StatusCode, raw, err)
+		}
+	}
+}
+
+// Where a client goes, the work for it ends; one that stays is waited for.
+func TestTheWorkForAClientThatHasGoneEnds(t *testing.T) {
+	t.Parallel()
+	began, ended := make(chan struct{}), make(chan error, 1)
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /long", func(_ http.ResponseWriter, r *http.Request) {
+		began <- struct{}{}
+		<-r.Context().Done()
+		ended <- r.Context().Err()
+	})
+	s := start(t, daemon.Service{Routes: routes})
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /long HTTP/1.1\r\nHost: x\r\n\r\nGET /next"); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	select {
+	case <-ended:
+		t.Error("the work ended while the client was there")
+	case <-time.After(time.Second):
+	}
+	// Bytes of the next request lie before the end; that the client closed is seen when the connection is reset.
+	if err := c.(*net.TCPConn).SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		t.Error("the work goes on for nobody")
+	}
+}
