@@ -13,13 +13,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The history has what was confirmed: the row itself is gone. Where the correlation id is no order's, it has nothing to tell.
+// The commit does not wait for the disk: rows that a crash of the server brings back are sent again, and who gets an event twice
+// takes it once. The history has what was confirmed: the row itself is gone. Where the correlation id is no order's, it has nothing to tell.
 const deleteRows = `
 WITH gone AS (
 	DELETE FROM outbox WHERE id = ANY($1) RETURNING correlation_id, routing_key, created_at
 )
 INSERT INTO order_events (order_id, hop, pod, began)
-SELECT correlation_id::int4, 'sent ' || routing_key, split_part($2, '/', 1), created_at FROM gone WHERE correlation_id ~ '^[0-9]{1,9}$'`
+SELECT correlation_id::int4, 'sent ' || routing_key, split_part($2, '/', 1), created_at
+FROM gone, (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
+WHERE correlation_id ~ '^[0-9]{1,9}$'`
 
 // forget deletes confirmed events and tells whether it could. While the database is away it tries again; the window then
 // fills and the relay pauses by itself.
