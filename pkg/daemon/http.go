@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -54,19 +55,22 @@ func (d *running) server() *fasthttp.Server {
 }
 
 // NewServer makes an HTTP server: direct's handlers by method and path, and routes for all else. A handler of routes whose client
-// goes sees its request's context end; a direct one asks Gone.
+// goes sees its request's context end; a direct one asks Gone. A request's strings lie in memory that is used again: who keeps one
+// for longer than the request clones it.
 func NewServer(routes http.Handler, direct map[string]fasthttp.RequestHandler, log *slog.Logger) *fasthttp.Server {
-	all := fasthttpadaptor.NewFastHTTPHandler(whileThere(routes))
+	all := fasthttpadaptor.NewFastHTTPHandler(whileThere(routes, log))
 	return &fasthttp.Server{
 		Handler: func(ctx *fasthttp.RequestCtx) {
-			handle := all
+			handle, told := all, true // its faults are told where they were
 			pattern := append(append(append(make([]byte, 0, 64), ctx.Method()...), ' '), ctx.Path()...)
 			if found, ok := direct[string(pattern)]; ok {
-				handle = found
+				handle, told = found, false
 			}
 			defer func() { // one request's fault is not its neighbours'
 				if fault := recover(); fault != nil {
-					log.ErrorContext(ctx, "a request failed", "method", string(ctx.Method()), "path", string(ctx.Path()), "fault", fmt.Sprint(fault))
+					if !told {
+						tell(ctx, log, string(ctx.Method()), string(ctx.Path()), fault)
+					}
 					ctx.Response.Reset()
 					ctx.SetStatusCode(http.StatusInternalServerError)
 					reply(ctx, map[string]string{"error": "internal"}, log)
@@ -84,15 +88,25 @@ func NewServer(routes http.Handler, direct map[string]fasthttp.RequestHandler, l
 	}
 }
 
-// whileThere ends a request's context when its client has gone.
-func whileThere(routes http.Handler) http.Handler {
+// whileThere ends a request's context when its client has gone, and tells of a fault where it was.
+func whileThere(routes http.Handler, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked := r.Context().(*fasthttp.RequestCtx) // the adaptor's; it ends when the server begins to stop, and a request does not
 		ctx, cancel := context.WithCancelCause(context.WithoutCancel(asked))
 		defer cancel(nil)
 		go watch(ctx, asked.Conn(), cancel)
+		defer func() {
+			if fault := recover(); fault != nil {
+				tell(ctx, log, r.Method, r.URL.Path, fault)
+				panic(fault)
+			}
+		}()
 		routes.ServeHTTP(controlled{w, asked.Conn()}, r.WithContext(ctx))
 	})
+}
+
+func tell(ctx context.Context, log *slog.Logger, method, path string, fault any) {
+	log.ErrorContext(ctx, "a request failed", "method", method, "path", path, "fault", fmt.Sprint(fault), "stack", string(debug.Stack()))
 }
 
 // controlled is the adaptor's ResponseWriter with its connection's deadlines, for http.ResponseController.
@@ -185,11 +199,15 @@ func observedDirect(requests *prometheus.HistogramVec, pattern string, handle fa
 	}
 }
 
-// method keeps a client from making up label values.
+// method keeps a client from making up label values. What it returns is never the request's own string, which lies in memory that the
+// next request is read into.
 func method(m string) string {
-	switch m {
-	case http.MethodGet, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions:
-		return m
+	for _, known := range []string{
+		http.MethodGet, http.MethodPost, http.MethodHead, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions,
+	} {
+		if m == known {
+			return known
+		}
 	}
 	return "other"
 }

@@ -70,6 +70,35 @@ func TestDirectRoutes(t *testing.T) {
 	}
 }
 
+// What the server reads requests into is used again for the next one. Nothing that is counted may still lie there.
+func TestRequestsAreCountedByWhatTheyWere(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Service{})
+	const each = 50
+	for range each {
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, "BREW", "X"} {
+			request, err := http.NewRequestWithContext(t.Context(), method, s.url+"/live", http.NoBody)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+				t.Error(err)
+			}
+			answer.Body.Close()
+		}
+	}
+	code, metrics, _ := get(t, s.url+"/metrics")
+	for _, want := range []string{`{method="GET",route="GET /live",status="200"} 50`, `{method="PUT",route="/",status="404"} 50`, `{method="DELETE",route="/",status="404"} 50`, `{method="other",route="/",status="404"} 100`} {
+		if code != http.StatusOK || !strings.Contains(metrics, "http_request_seconds_count"+want) {
+			t.Errorf("%d without %s:\n%.2000s", code, want, metrics)
+		}
+	}
+}
+
 // A client sees what it is told though it is still sending.
 func TestABodyThatIsTooLarge(t *testing.T) {
 	t.Parallel()
