@@ -6,6 +6,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -105,6 +108,25 @@ func TestACrowdThatReadsNothing(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		time.Sleep(time.Minute) // the library's idle goroutines look that rarely whether they are still wanted
+		// The library's goroutines look only now and then whether they are still wanted.
+		again := time.NewTicker(time.Second)
+		defer again.Stop()
+		for libraryWorks() {
+			select {
+			case <-again.C:
+			case <-late:
+				t.Fatal("the library's goroutines go on after the service ended")
+			}
+		}
+	})
+}
+
+// libraryWorks tells whether a goroutine of the server's library is left in a test's own time.
+func libraryWorks() bool {
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return slices.ContainsFunc(strings.Split(string(stacks), "\n\n"), func(stack string) bool {
+		head, calls, _ := strings.Cut(stack, "\n")
+		return strings.Contains(head, "synctest bubble") && strings.Contains(calls, "fasthttp.(*workerPool)")
 	})
 }
