@@ -343,6 +343,7 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 	if len(events) > 0 {
 		failpoint.Hit(failpoint.Committed)
 	}
+	in.pace.Accepted(len(events), time.Now())
 	in.offer(events)
 	if tries == 1 { // else the first try, its connection lost, may yet come to use them
 		in.ids.giveBack(unused)

@@ -10,33 +10,42 @@ import (
 )
 
 const (
-	// mostBehind is how old the youngest order may be that is settled; past it more come in than end.
-	mostBehind = 2 * time.Second
+	// mostBehind is how long an order should wait to be settled at most. Without a bound those who come in take the CPU from those who
+	// settle, and where it is found out by the age of what is settled, that age has long been decided.
+	mostBehind = 400 * time.Millisecond
+	// slack is how many orders may wait in any case: nobody knows yet how fast they are settled when the first of many come in.
+	slack = 1000
 	// leastPace is the number of orders a second that are always let in, as far as mostWaiting allows.
 	leastPace = 100
 	// mostWaiting is how many events may wait, in the outbox and at the broker. Up to it nothing is refused while nothing is
 	// settled at all, as when the broker is away: the outbox keeps the events.
 	mostWaiting = 200_000
 
-	paceWindow = time.Second            // settled orders are counted by windows of this length
+	paceWindow = 250 * time.Millisecond // settled orders are counted by windows of this length
+	paceSilent = 500 * time.Millisecond // who has settled nothing for so long does not settle slowly, but not at all
 	paceStale  = 10 * time.Second       // a measurement as old as that says nothing
 	paceBurst  = 100 * time.Millisecond // how much of a second's orders may come at once
+	paceSlot   = 10 * time.Millisecond  // accepted orders are counted by slots of this length
+	paceSlots  = 1024
 )
 
-// Pace lets orders in no faster than they are settled, once those before them wait too long. The age at which orders are
-// settled is the backlog measured in time, and of all replicas, though none knows of another: each lets in what it settles.
+// Pace lets orders in no faster than they are settled, once too many wait for that. Orders are settled about in the order in which
+// they came: what was accepted after the newest that is settled, waits. Of several replicas none knows of another: each lets in what
+// it settles.
 type Pace struct {
 	Store *Store
 	Log   *slog.Logger
 
-	mu       sync.Mutex
-	window   time.Time     // when the window began
-	settled  int           // in it
-	youngest time.Duration // the least age in it; one straggler is no backlog
+	mu      sync.Mutex
+	taken   [paceSlots]int // accepted orders, by the time at which they were, in slots
+	slot    int64          // the newest one's number
+	newest  time.Time      // when the newest order was accepted that is settled
+	last    time.Time      // when it was settled
+	waiting int            // accepted since newest
 
-	rate     float64       // settled a second, in the last full window
-	behind   time.Duration // the least age in it
-	measured time.Time     // when it ended
+	window  time.Time // when the window began
+	settled int       // in it
+	rate    float64   // settled a second, a moving mean over full windows
 
 	tokens   float64
 	refilled time.Time
@@ -45,22 +54,50 @@ type Pace struct {
 	queued int // messages at the broker, when it was last asked
 }
 
+// Accepted tells that n orders were accepted at a time.
+func (p *Pace) Accepted(n int, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for now := slotOf(at); p.slot < now; {
+		p.slot = max(p.slot+1, now-paceSlots)
+		p.taken[p.slot%paceSlots] = 0
+	}
+	p.taken[p.slot%paceSlots] += n
+	p.waiting += n
+}
+
+func slotOf(at time.Time) int64 { return at.UnixNano() / int64(paceSlot) }
+
 // Settled tells that n orders ended at a time, the youngest of them at an age.
 func (p *Pace) Settled(n int, youngest time.Duration, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.last = at
+	if accepted := at.Add(-youngest); accepted.After(p.newest) { // else they are stragglers
+		p.newest, p.waiting = accepted, 0
+		for s := max(slotOf(accepted)+1, p.slot-paceSlots+1); s <= p.slot; s++ {
+			p.waiting += p.taken[s%paceSlots]
+		}
+	}
 	if length := at.Sub(p.window); p.settled == 0 || length >= paceWindow {
 		if p.settled > 0 {
 			length = min(length, 2*paceWindow) // a pause with nothing to settle is no slowness
-			p.rate, p.behind, p.measured = float64(p.settled)/length.Seconds(), p.youngest, at
+			p.rate += (float64(p.settled)/length.Seconds() - p.rate) / 2
 		}
-		p.window, p.settled, p.youngest = at, 0, youngest
+		p.window, p.settled = at, 0
 	}
 	p.settled += n
-	p.youngest = min(p.youngest, youngest)
-	if youngest <= mostBehind { // no need to wait for the end of the window
-		p.behind = youngest
+}
+
+// behind is how long an order that comes now will wait to be settled.
+func (p *Pace) behind(at time.Time) time.Duration {
+	switch silent := at.Sub(p.last); {
+	case silent > paceStale:
+		return 0
+	case silent > paceSilent:
+		return p.last.Sub(p.newest)
 	}
+	return time.Duration(float64(max(0, p.waiting-slack)) / max(leastPace, p.rate) * float64(time.Second))
 }
 
 // Admit tells whether an order may come in at a time.
@@ -70,11 +107,12 @@ func (p *Pace) Admit(at time.Time) bool {
 	if p.unsent+p.queued >= mostWaiting {
 		return false
 	}
-	if p.behind <= mostBehind || at.Sub(p.measured) > paceStale {
+	behind := p.behind(at)
+	if behind <= mostBehind/2 {
 		return true
 	}
-	// A little less than is settled, the less the longer the orders wait, so that the backlog shrinks.
-	rate := max(leastPace, p.rate*max(0.5, mostBehind.Seconds()/p.behind.Seconds()))
+	// The less the longer they wait: at mostBehind as many as are settled, from twice to half as many.
+	rate := max(leastPace, p.rate*max(0.5, mostBehind.Seconds()/behind.Seconds()))
 	p.tokens = min(p.tokens+rate*at.Sub(p.refilled).Seconds(), rate*paceBurst.Seconds())
 	p.refilled = at
 	if p.tokens < 1 {
@@ -88,11 +126,11 @@ func (p *Pace) Admit(at time.Time) bool {
 func (p *Pace) Queued(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting(p.unsent, n)
+	p.count(p.unsent, n)
 }
 
-// waiting takes new counts over.
-func (p *Pace) waiting(unsent, queued int) {
+// count takes new counts over.
+func (p *Pace) count(unsent, queued int) {
 	if before, after := p.unsent+p.queued, unsent+queued; (before >= mostWaiting) != (after >= mostWaiting) {
 		p.Log.Warn("the events that wait reached or left their limit", "events", after, "limit", mostWaiting)
 	}
@@ -104,7 +142,7 @@ func (p *Pace) Run(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
-		p.count(ctx)
+		p.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -113,7 +151,7 @@ func (p *Pace) Run(ctx context.Context) error {
 	}
 }
 
-func (p *Pace) count(ctx context.Context) {
+func (p *Pace) look(ctx context.Context) {
 	n, err := p.Store.Unsent(ctx, mostWaiting)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -123,7 +161,7 @@ func (p *Pace) count(ctx context.Context) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.waiting(n, p.queued)
+	p.count(n, p.queued)
 }
 
 // Describe implements prometheus.Collector.
@@ -138,12 +176,12 @@ func (p *Pace) Collect(out chan<- prometheus.Metric) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(p.unsent+p.queued))
-	out <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, p.behind.Seconds())
+	out <- prometheus.MustNewConstMetric(behindDesc, prometheus.GaugeValue, p.last.Sub(p.newest).Seconds())
 	out <- prometheus.MustNewConstMetric(rateDesc, prometheus.GaugeValue, p.rate)
 }
 
 var (
 	waitingDesc = prometheus.NewDesc("events_waiting", "Events in the outbox and at the broker, of all replicas; those in the outbox counted up to 200000.", nil, nil)
-	behindDesc  = prometheus.NewDesc("orders_settled_age_seconds", "Age of the youngest order in the last second in which this process settled any.", nil, nil)
-	rateDesc    = prometheus.NewDesc("orders_settled_per_second", "Orders settled by this process in the last second in which it settled any.", nil, nil)
+	behindDesc  = prometheus.NewDesc("orders_settled_age_seconds", "Age of the youngest order that this process settled last.", nil, nil)
+	rateDesc    = prometheus.NewDesc("orders_settled_per_second", "Orders that this process settled a second, when it last settled any.", nil, nil)
 )

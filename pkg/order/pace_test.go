@@ -9,43 +9,89 @@ import (
 	"platformctl/pkg/postgres/postgrestest"
 )
 
-// Orders in a platform of which everything is known: offered and settled at a rate, at an age.
+// pipeline is a platform that settles orders in the order in which they came, so many a second.
+type pipeline struct {
+	pace     order.Pace
+	accepted []time.Time // those that wait
+	settled  int
+	most     int // that ever waited
+}
+
+// second offers orders for a second, evenly, and settles some each few milliseconds. It returns how many were let in.
+func (p *pipeline) second(at time.Time, offered, settled int) (admitted int) {
+	const ticks = 100
+	for i := range ticks {
+		now := at.Add(time.Duration(i) * time.Second / ticks)
+		for range offered*(i+1)/ticks - offered*i/ticks {
+			if p.pace.Admit(now) {
+				admitted++
+				p.accepted = append(p.accepted, now)
+				p.pace.Accepted(1, now)
+			}
+		}
+		if n := min(settled*(i+1)/ticks-settled*i/ticks, len(p.accepted)); n > 0 {
+			p.pace.Settled(n, now.Sub(p.accepted[n-1]), now)
+			p.accepted = p.accepted[n:]
+			p.settled += n
+		}
+		p.most = max(p.most, len(p.accepted))
+	}
+	return admitted
+}
+
 func TestPaceFollowsWhatIsSettled(t *testing.T) {
 	t.Parallel()
-	const tick = 10 * time.Millisecond
 	for name, c := range map[string]struct {
+		before           int // that wait in the beginning
 		offered, settled int // a second
-		youngest         time.Duration
-		least, most      int // admitted in the last of ten seconds
+		least, most      int // let in within the last of ten seconds
+		waiting          int // at most, ever
 	}{
-		"all is well":                          {5000, 5000, 20 * time.Millisecond, 5000, 5000},
-		"a backlog of less than two seconds":   {5000, 1000, 1900 * time.Millisecond, 5000, 5000},
-		"a backlog of two seconds":             {5000, 1000, 2001 * time.Millisecond, 950, 1001},
-		"a longer one shrinks":                 {5000, 1000, 3 * time.Second, 620, 670},
-		"but not by more than half":            {5000, 1000, time.Minute, 480, 501},
-		"a hundred a second are always let in": {5000, 100, time.Minute, 97, 101},
-		"less is offered than is settled":      {500, 1000, 3 * time.Second, 500, 500},
+		"all is well":                          {0, 5000, 5500, 5000, 5000, 100},
+		"twice as many are offered":            {0, 5000, 2500, 2375, 2625, 2500},
+		"ten times as many":                    {0, 20_000, 2000, 1900, 2100, 2500},
+		"a backlog shrinks":                    {30_000, 5000, 2000, 950, 1050, 31_000},
+		"a hundred a second are always let in": {5000, 5000, 50, 97, 101, 7000},
+		"less is offered than is settled":      {3000, 500, 1000, 500, 500, 3500},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := &order.Pace{}
-			admitted := 0
 			start := time.Unix(1_000_000, 0)
-			for at := time.Duration(0); at < 10*time.Second; at += tick {
-				if at == 9*time.Second {
-					admitted = 0
-				}
-				now := start.Add(at)
-				p.Settled(c.settled/100, c.youngest, now)
-				for i := range c.offered / 100 {
-					if p.Admit(now.Add(time.Duration(i) * tick / time.Duration(c.offered/100))) {
-						admitted++
-					}
-				}
+			p := &pipeline{}
+			p.pace.Accepted(c.before, start)
+			for range c.before {
+				p.accepted = append(p.accepted, start)
+			}
+			admitted := 0
+			for i := range 10 {
+				admitted = p.second(start.Add(time.Duration(i)*time.Second), c.offered, c.settled)
 			}
 			if admitted < c.least || admitted > c.most {
-				t.Errorf("%d were admitted, not %d to %d", admitted, c.least, c.most)
+				t.Errorf("%d were let in, not %d to %d", admitted, c.least, c.most)
+			}
+			if p.most > c.waiting {
+				t.Errorf("%d waited, more than %d", p.most, c.waiting)
+			}
+			if settled := min(c.settled, c.offered) * 9; p.settled < settled {
+				t.Errorf("%d were settled, fewer than %d: who settles had nothing to do", p.settled, settled)
 			}
 		})
+	}
+}
+
+// While nothing is settled, as without a broker, nothing is refused, and what has gathered is worked off.
+func TestPaceRefusesNothingWhileNothingIsSettled(t *testing.T) {
+	t.Parallel()
+	const offered, settled = 3000, 4000
+	start, p := time.Unix(1_000_000, 0), &pipeline{}
+	for i := range 40 {
+		at, capacity := start.Add(time.Duration(i)*time.Second), settled
+		if away := i >= 5 && i < 15; away {
+			capacity = 0
+		}
+		admitted := p.second(at, offered, capacity)
+		if again := i >= 15 && i < 38; admitted != offered && !again {
+			t.Errorf("second %d: %d of %d were let in", i, admitted, offered)
+		}
 	}
 }
 
@@ -65,17 +111,17 @@ func TestPaceTellsABacklogFromAStragglerAndFromSilence(t *testing.T) {
 		t.Error("orders are refused before anything is known")
 	}
 	for range 3 {
-		p.Settled(100, time.Millisecond, at)
+		p.Accepted(100, at)
+		p.Settled(100, 0, at)
 		p.Settled(1, time.Hour, at.Add(100*time.Millisecond)) // an order that a crash left behind
 		at = at.Add(time.Second)
 	}
 	if !all(p, at) {
 		t.Error("one old order is taken for a backlog")
 	}
-	for range 3 {
-		p.Settled(100, time.Minute, at)
-		at = at.Add(time.Second)
-	}
+	p.Accepted(5000, at)
+	at = at.Add(time.Minute)
+	p.Settled(100, time.Minute+time.Second, at)
 	if all(p, at) {
 		t.Error("a backlog is not seen")
 	}
@@ -85,7 +131,6 @@ func TestPaceTellsABacklogFromAStragglerAndFromSilence(t *testing.T) {
 	if !all(p, at.Add(20*time.Second)) {
 		t.Error("what was measured long ago still counts")
 	}
-	p.Settled(100, time.Minute, at)
 	p.Settled(1, time.Millisecond, at)
 	if !all(p, at) {
 		t.Error("the end of a backlog is not seen at once")
@@ -97,9 +142,8 @@ const behind = `503 {"error":"unavailable","message":"too many orders wait to be
 func TestOrdersAreShedWhileTheirEndsFallBehind(t *testing.T) {
 	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
-	for second := range 2 {
-		s.pace.Settled(10, time.Minute, time.Now().Add(time.Duration(second-1)*time.Second))
-	}
+	s.pace.Accepted(100_000, time.Now())
+	s.pace.Settled(10, time.Minute, time.Now())
 	codes := map[int]int{}
 	for codes[http.StatusServiceUnavailable] == 0 && codes[http.StatusAccepted] < 5000 {
 		a := s.post(t, like)
