@@ -19,6 +19,8 @@ const (
 	// connection would be reset, and the client would not see its answer.
 	unreadTimeout = 500 * time.Millisecond
 	unreadLimit   = 1 << 20
+	// readAhead holds an order with its headers.
+	readAhead = 512
 )
 
 // limited is a listener with so many connections at once; who comes then waits until one is closed.
@@ -60,6 +62,27 @@ type conn struct {
 	net.Conn
 	leave  func() // makes place for another
 	unread bool   // there may be more than was read
+
+	// The server waits for a request by reading one byte, so that who says nothing has no buffer. What comes with that byte is most
+	// often the whole request, which need not be asked for again.
+	ahead    [readAhead]byte
+	from, to int // what of it was not taken yet
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	if c.from == c.to {
+		if len(p) != 1 {
+			return c.Conn.Read(p)
+		}
+		n, err := c.Conn.Read(c.ahead[:])
+		if c.from, c.to = 0, n; n == 0 {
+			return 0, err
+		}
+	}
+	n := copy(p, c.ahead[c.from:c.to])
+	c.from += n
+	return n, nil
 }
 
 // Close implements net.Conn.
