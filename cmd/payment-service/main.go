@@ -7,11 +7,14 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 )
 
 func main() {
+	// Two batches at a time are all that it has to do. Threads that wake each other for that took a fifth of what it needs.
+	runtime.GOMAXPROCS(1)
 	// The first signal drains; a second one ends the process at once.
 	ctx, release := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	context.AfterFunc(ctx, release)
