@@ -195,7 +195,8 @@ func postgresServer(run command.Runner, image, word string) testServer {
 			return err
 		},
 		address: func(published []string) []string {
-			u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", word), Host: published[0], Path: "/postgresdb"}
+			// As the services do it. Otherwise each connection asks for TLS first, is refused, and comes again: two processes of the server.
+			u := url.URL{Scheme: "postgres", User: url.UserPassword("postgres", word), Host: published[0], Path: "/postgresdb", RawQuery: "sslmode=disable"}
 			return []string{"PLATFORMCTL_TEST_POSTGRES=" + u.String()}
 		},
 	}
