@@ -109,8 +109,9 @@ unit: go ## tests that need no servers
 	@set -e; servers="$(needs-servers)"; \
 	go list ./... | grep -vx 'platformctl/e2e' | { test -n "$$servers" && grep -vxF "$$(printf '%s\n' $$servers)" || cat; } | xargs go test
 
+# One package at a time: where a connection to PostgreSQL is dear, two of them leave each other's requests without one.
 integration: build ## tests on PostgreSQL and RabbitMQ from the product's own images
-	@bin/platformctl servers -- go test -count=1 $(needs-servers)
+	@bin/platformctl servers -- go test -count=1 -p 1 $(needs-servers)
 
 kill: build ## services and servers are killed under load, and a disk is full: nothing may be lost, doubled, oversold or stuck
 	@bin/platformctl servers -- $(verbosely) -timeout 15m -run "TestKilled|TestReleases" ./e2e/kill
