@@ -72,8 +72,11 @@ func slotOf(at time.Time) int64 { return at.UnixNano() / int64(paceSlot) }
 func (p *Pace) Settled(n int, youngest time.Duration, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last = at
-	if accepted := at.Add(-youngest); accepted.After(p.newest) { // else they are stragglers
+	accepted := at.Add(-youngest)
+	if !accepted.Before(p.newest.Add(-paceSilent)) { // else they are stragglers; many are of one age, which is two clocks' difference
+		p.last = at
+	}
+	if accepted.After(p.newest) {
 		p.newest, p.waiting = accepted, 0
 		for s := max(slotOf(accepted)+1, p.slot-paceSlots+1); s <= p.slot; s++ {
 			p.waiting += p.taken[s%paceSlots]

@@ -119,6 +119,11 @@ func TestPaceTellsABacklogFromAStragglerAndFromSilence(t *testing.T) {
 	if !all(p, at) {
 		t.Error("one old order is taken for a backlog")
 	}
+	at = at.Add(time.Minute)
+	p.Settled(1, time.Hour, at)
+	if !all(p, at) || !all(p, at.Add(time.Second)) {
+		t.Error("one old order after a quiet minute is taken for a backlog")
+	}
 	p.Accepted(5000, at)
 	at = at.Add(time.Minute)
 	p.Settled(100, time.Minute+time.Second, at)
