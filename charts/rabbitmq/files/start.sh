@@ -48,7 +48,8 @@ unset RABBITMQ_ERLANG_COOKIE
 etc=/tmp/rabbitmq
 mkdir -p "$etc/conf.d"
 # Quorum queues for who declares without a type: they confirm only what is on disk. The memory given is the container's,
-# which Erlang would take to be the machine's.
+# which Erlang would take to be the machine's. What is in the write-ahead log is in memory too until the log is full, also what was
+# long consumed; its size by default is 512 MB, most of what a gigabyte leaves.
 cat >"$etc/rabbitmq.conf" <<CONF
 listeners.tcp.default = 5672
 loopback_users = none
@@ -56,6 +57,7 @@ default_queue_type = quorum
 total_memory_available_override_value = ${memory}MB
 vm_memory_high_watermark.relative = 0.6
 disk_free_limit.absolute = 512MB
+raft.wal_max_size_bytes = $((memory * 1024 * 1024 / 16))
 load_definitions = $etc/definitions.json
 log.file = false
 log.console = true
