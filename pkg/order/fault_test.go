@@ -248,8 +248,8 @@ func TestACrashBetweenCommitAndPublish(t *testing.T) {
 func TestTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
 	vhost := rabbittest.Platform(t)
-	s := newService(t, postgrestest.New(t), vhost, options{})
-	waiting := s.post(t, like).accepted(t)
+	s := newService(t, postgrestest.New(t), vhost, options{deadline: time.Second})
+	waiting := s.insist(t, like, "first").accepted(t)
 	until(t, "the consumer's session", func() bool { return s.subs.Err() == nil })
 	s.database.Away()
 	for _, path := range []string{"/orders/1", "/shows"} {

@@ -49,14 +49,18 @@ type service struct {
 
 // options of a service.
 type options struct {
-	hold    time.Duration
-	noRelay bool // nothing speaks to the broker
+	hold     time.Duration
+	deadline time.Duration // of a batch; by default that of a test, for the disk of a busy machine may be away for seconds
+	noRelay  bool          // nothing speaks to the broker
 }
 
 func newService(t *testing.T, db postgrestest.Database, vhost string, o options) *service {
 	t.Helper()
 	if o.hold == 0 {
 		o.hold = time.Hour
+	}
+	if o.deadline == 0 {
+		o.deadline = patience
 	}
 	noted := &notes{}
 	log := slog.New(noted)
@@ -71,6 +75,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	s.store = &order.Store{DB: pool, Pod: "pod-1", Relay: s.relay.Name, Hold: o.hold}
 	s.pace = &order.Pace{Store: s.store, Log: log}
 	s.intake = order.NewIntake(s.store, s.pace, s.relay.Offer, registry, log)
+	s.intake.Deadline = o.deadline
 	waiters := &order.Waiters{}
 	s.depths = &order.Depths{}
 	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log, Ends: order.NewEndHistogram(registry)}

@@ -35,9 +35,8 @@ const (
 	// patient is how long a client is taken to be there without a look.
 	patient = 50 * time.Millisecond
 	// slowBatch is how long a batch may take and others still gather for the next; past it the database is as good as away.
-	slowBatch = time.Second
-	// batchDeadline is how long a batch is tried while the database is away.
-	batchDeadline = 3 * time.Second
+	slowBatch     = time.Second
+	batchDeadline = 3 * time.Second // Intake.Deadline of a service
 )
 
 // Errors of Intake.Submit.
@@ -57,6 +56,9 @@ var (
 // Intake takes orders and has the store decide them in batches. There is no timer: a batcher takes what gathered while the
 // batch before was committing.
 type Intake struct {
+	// Deadline is how long a batch is tried while the database is away. It is not changed once the intake runs.
+	Deadline time.Duration
+
 	store *Store
 	pace  *Pace
 	offer func([]outbox.Event)
@@ -110,7 +112,7 @@ func latencies() []float64 { return prometheus.ExponentialBuckets(0.0005, math.S
 // NewIntake makes an intake. Accepted events go to offer after their transaction has committed.
 func NewIntake(store *Store, pace *Pace, offer func([]outbox.Event), registry prometheus.Registerer, log *slog.Logger) *Intake {
 	orders := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "intake_orders_total", Help: "Orders by outcome."}, []string{"outcome"})
-	in := &Intake{store: store, pace: pace, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
+	in := &Intake{Deadline: batchDeadline, store: store, pace: pace, offer: offer, log: log, ids: ids{reserve: store.ReserveIDs}, metrics: intakeMetrics{
 		batch: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "intake_batch_orders", Help: "Orders decided by one statement.", Buckets: prometheus.ExponentialBuckets(1, 2, 9),
 		}),
@@ -224,7 +226,7 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 			switch twin := keys[w.request.Key]; {
 			case began.Sub(w.since) > patient && w.gone():
 				w.answer <- answer{err: ErrGone}
-			case began.Sub(w.since) > batchDeadline: // it waited behind a database that was away
+			case began.Sub(w.since) > in.Deadline: // it waited behind a database that was away
 				in.answer(w, answer{err: ErrUnavailable}, began)
 			case twin != nil:
 				twin.twins = append(twin.twins, w)
@@ -254,7 +256,7 @@ func (in *Intake) batches(ctx context.Context, shard int) {
 
 // decide has a batch decided and answers each of its orders.
 func (in *Intake) decide(ctx context.Context, batch []*waiting) {
-	ctx, cancel := context.WithTimeout(ctx, batchDeadline)
+	ctx, cancel := context.WithTimeout(ctx, in.Deadline)
 	defer cancel()
 	failed := func(err error) {
 		in.log.WarnContext(ctx, "a batch of orders is tried again", "orders", len(batch), "error", err.Error())
