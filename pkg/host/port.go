@@ -41,7 +41,8 @@ func (m Machine) PortHolder(ctx context.Context, port int) (process string, pid 
 	if err != nil {
 		return "", 0, true, err
 	}
-	if pid == 0 || process == "docker-proxy" || strings.HasPrefix(process, "com.docker") {
+	// With docker-proxy or, where the kernel forwards, without; or Docker Desktop.
+	if pid == 0 || process == "docker-proxy" || process == "dockerd" || strings.HasPrefix(process, "com.docker") {
 		if name := m.publisher(ctx, port); name != "" {
 			process = "container " + name
 		}

@@ -42,11 +42,16 @@ func TestPortHolder(t *testing.T) {
 }
 
 func TestAPortThatAContainerPublishes(t *testing.T) {
+	for _, holder := range []string{"docker-proxy", "dockerd", "com.docker.backend"} {
+		t.Run(holder, func(t *testing.T) { published(t, holder) })
+	}
+}
+
+func published(t *testing.T, holder string) {
 	_, port := listen(t, "tcp4", "127.0.0.1:0")
-	// The tables of a machine on which docker-proxy holds it.
 	table := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
 		"   0: 0100007F:" + hex(port) + " 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 777 1 0 100 0 0 10 0\n"
-	m, _ := machine(t, map[string]string{"/proc/net/tcp": table, "/proc/88/stat": stat(88, "docker-proxy", "S", 1), "/proc/88/fd/x": ""},
+	m, _ := machine(t, map[string]string{"/proc/net/tcp": table, "/proc/88/stat": stat(88, holder, "S", 1), "/proc/88/fd/x": ""},
 		map[string]command.Answer{"docker ps": {Stdout: "other-control-plane\n"}})
 	if err := os.Symlink("socket:[777]", m.path("/proc/88/fd/5")); err != nil {
 		t.Fatal(err)

@@ -49,9 +49,13 @@ func (m Machine) engineSettings() (map[string]any, error) {
 	return settings, nil
 }
 
-// engineConfig is the configuration that an engine is started with: its owner's, and our runtime where it is needed and the
-// owner chose no other.
+// engineConfig is the configuration that an engine is started with: its owner's, and what the owner did not choose: our runtime
+// where it is needed, and published ports that the kernel forwards, for a process that copies what passes them costs as much CPU as
+// the services that it leads to.
 func engineConfig(settings map[string]any, runtime string, capped bool) ([]byte, error) {
+	if _, chosen := settings["userland-proxy"]; !chosen && settings["iptables"] != false {
+		settings["userland-proxy"] = false
+	}
 	if _, chosen := settings["default-runtime"]; capped && !chosen {
 		runtimes, _ := settings["runtimes"].(map[string]any)
 		if runtimes == nil {

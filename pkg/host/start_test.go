@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,8 +84,8 @@ func TestTheEngineIsStartedByHand(t *testing.T) {
 	if !slices.Contains(b.env, "TMPDIR=") {
 		t.Errorf("it is started with %q, and keeps a TMPDIR that may go", b.env)
 	}
-	if settings := settingsOf(t, m); len(settings) != 0 {
-		t.Errorf("a machine that can give everything needs no settings, got %v", settings)
+	if settings, want := settingsOf(t, m), map[string]any{"userland-proxy": false}; !maps.Equal(settings, want) {
+		t.Errorf("a machine that can give everything needs but %v, got %v", want, settings)
 	}
 	k, running, err := m.started()
 	if want := (marker{PID: 4242, Start: 99, Boot: "boot-1"}); err != nil || !running || k != want {
@@ -112,10 +113,20 @@ func TestAMachineThatLacksCapabilitiesGetsOurRuntime(t *testing.T) {
 	}
 }
 
-func TestAnOwnersRuntimeStays(t *testing.T) {
-	config, err := engineConfig(map[string]any{"default-runtime": "theirs"}, "/ours", true)
-	if err != nil || strings.Contains(string(config), "ours") || !strings.Contains(string(config), "theirs") {
-		t.Errorf("got %s, %v", config, err)
+func TestWhatAnEnginesOwnerChoseStays(t *testing.T) {
+	for _, chosen := range []map[string]any{
+		{"default-runtime": "theirs", "userland-proxy": true},
+		{"default-runtime": "theirs", "iptables": false}, // then the kernel forwards no port
+	} {
+		want := maps.Clone(chosen)
+		config, err := engineConfig(chosen, "/ours", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]any
+		if err := json.Unmarshal(config, &got); err != nil || !maps.Equal(got, want) {
+			t.Errorf("got %s, %v, want %v", config, err, want)
+		}
 	}
 }
 
