@@ -146,7 +146,10 @@ spawn(fun Elect() ->
     end
 end).
 ERL
+# And when it has booted: once a minute RabbitMQ 4.0 starts a second Erlang machine, more than a second of the CPU, in case that somebody
+# ended the daemon of names. Nobody does in a container.
 cat >"$etc/note.erl" <<ERL
+catch supervisor:terminate_child(rabbit_sup, rabbit_epmd_monitor_sup),
 catch [ra:trigger_election({Queue, node()}) || {Queue, _} <- ra_directory:list_registered(quorum_queues)],
 ok = file:write_file("$volume/modules.new", io_lib:format("~p.~n", [[M || {M, File} <- code:all_loaded(), is_list(File)]])),
 ok = file:rename("$volume/modules.new", "$volume/modules").
