@@ -87,7 +87,7 @@ type Show struct {
 	Sold     int32      `json:"sold"` // to orders that are CONFIRMED
 }
 
-// The index of what is held is small, so nothing is summed over all orders.
+// All reservations are read for what is held: an index that names their state would have each that ends written anew into all indexes.
 const allShows = `
 SELECT s.id, s.name, s.venue, s.starts_at, c.capacity, c.capacity - c.held, coalesce(h.seats, 0)::int4, (c.held - coalesce(h.seats, 0))::int4
 FROM shows s JOIN show_seats c ON c.show_id = s.id
