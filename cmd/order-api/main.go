@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"platformctl/pkg/daemon"
 )
 
 func main() {
@@ -36,9 +38,8 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 	}
 	if err != nil {
 		fmt.Fprintf(stderr, "order-api: %s\n", oneLine(err))
-		return 1
 	}
-	return 0
+	return daemon.ExitCode(err)
 }
 
 // oneLine is an error as one line, also one that lists several addresses.

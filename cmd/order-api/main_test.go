@@ -113,9 +113,9 @@ func TestWrongCallsAndConfiguration(t *testing.T) {
 	}{
 		{[]string{"serve"}, nil, 2, "usage: order-api [migrate]\n"},
 		{[]string{"migrate", "x"}, nil, 2, "usage: order-api [migrate]\n"},
-		{nil, []string{"DB_USER=u", "DB_PASSWORD=p", "DB_NAME=d", "RABBITMQ_USERNAME=u", "PORT=http"}, 1,
+		{nil, []string{"DB_USER=u", "DB_PASSWORD=p", "DB_NAME=d", "RABBITMQ_USERNAME=u", "PORT=http"}, 78,
 			"order-api: configuration: RABBITMQ_PASSWORD is not set; PORT is not a valid uint16: strconv.ParseUint: parsing \"http\": invalid syntax\n"},
-		{[]string{"migrate"}, []string{"DB_USER=u", "DB_PASSWORD=p", "DB_NAME=d", "ORDER_API_DB_PASSWORD=p"}, 1,
+		{[]string{"migrate"}, []string{"DB_USER=u", "DB_PASSWORD=p", "DB_NAME=d", "ORDER_API_DB_PASSWORD=p"}, 78,
 			"order-api: configuration: PAYMENT_SERVICE_DB_PASSWORD is not set\n"},
 	} {
 		var stderr strings.Builder

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"time"
 
@@ -23,7 +22,7 @@ func migrate(ctx context.Context, environ []string, logs io.Writer) error {
 	var database daemon.Database
 	var roles passwords
 	if err := daemon.Load(environ, &base, &database, &roles); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, migrateTimeout)
 	defer cancel()

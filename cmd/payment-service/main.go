@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+
+	"platformctl/pkg/daemon"
 )
 
 func main() {
@@ -28,11 +30,11 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 		fmt.Fprintln(stderr, "usage: payment-service")
 		return 2
 	}
-	if err := serve(ctx, environ, logs); err != nil {
+	err := serve(ctx, environ, logs)
+	if err != nil {
 		fmt.Fprintf(stderr, "payment-service: %s\n", oneLine(err))
-		return 1
 	}
-	return 0
+	return daemon.ExitCode(err)
 }
 
 // oneLine is an error as one line, also one that lists several.

@@ -22,10 +22,10 @@ func TestWrongCallsAndConfiguration(t *testing.T) {
 		want          string
 	}{
 		{[]string{"migrate"}, nil, 2, "usage: payment-service\n"},
-		{nil, append(good, "PAYMENT_FAILURE_RATE=2", "ENABLE_PAYMENT_EVENTS_CONSUMER=true"), 1,
+		{nil, append(good, "PAYMENT_FAILURE_RATE=2", "ENABLE_PAYMENT_EVENTS_CONSUMER=true"), 78,
 			"PAYMENT_FAILURE_RATE must be from 0 to 1"},
-		{nil, append(good, "PAYMENT_FAILURE_RATE=NaN"), 1, "PAYMENT_FAILURE_RATE must be from 0 to 1, not NaN\n"},
-		{nil, append(good, "PAYMENT_DELAY_MS=soon", "ENABLE_PAYMENT_EVENTS_QUEUE=maybe"), 1, "PAYMENT_DELAY_MS is not a valid"},
+		{nil, append(good, "PAYMENT_FAILURE_RATE=NaN"), 78, "PAYMENT_FAILURE_RATE must be from 0 to 1, not NaN\n"},
+		{nil, append(good, "PAYMENT_DELAY_MS=soon", "ENABLE_PAYMENT_EVENTS_QUEUE=maybe"), 78, "PAYMENT_DELAY_MS is not a valid"},
 	} {
 		var stderr strings.Builder
 		code := run(t.Context(), c.args, c.environ, io.Discard, &stderr)

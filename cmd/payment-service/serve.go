@@ -49,10 +49,10 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	var broker daemon.Broker
 	var own config
 	if err := daemon.Load(environ, &base, &database, &broker, &own); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return err
 	}
 	if err := own.check(); err != nil {
-		return fmt.Errorf("configuration: %w", err)
+		return &daemon.Misconfigured{Err: err}
 	}
 	log := daemon.NewLogger(logs, base.LogLevel, name, base.PodName)
 	registry := daemon.NewRegistry()

@@ -16,6 +16,27 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
+// Misconfigured is the error of a service that cannot run with the configuration it was given, however often it is started.
+type Misconfigured struct{ Err error }
+
+func (m *Misconfigured) Error() string { return "configuration: " + m.Err.Error() }
+
+// Unwrap returns what is wrong with the configuration.
+func (m *Misconfigured) Unwrap() error { return m.Err }
+
+// ExitCode is how a service that failed with err ends. Whoever started it need not try again where it is 78, which is EX_CONFIG of
+// BSD's sysexits.h.
+func ExitCode(err error) int {
+	var wrong *Misconfigured
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &wrong):
+		return 78
+	}
+	return 1
+}
+
 // Base is what every service is told.
 type Base struct {
 	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info"`
@@ -73,8 +94,8 @@ func hostPort(host string, port uint16) string {
 }
 
 // Load fills the flat structs that configs point to from KEY=value lines, by their env tags. A variable that is not set or
-// empty may stand under the older name that the tag "older" gives. All faults are in the error at once, each with its
-// variable's name.
+// empty may stand under the older name that the tag "older" gives. Its error is a *Misconfigured with all faults at once, each with
+// its variable's name.
 func Load(environ []string, configs ...any) error {
 	given := map[string]string{}
 	for _, line := range environ {
@@ -97,14 +118,14 @@ func Load(environ []string, configs ...any) error {
 		err := env.ParseWithOptions(config, env.Options{Environment: set})
 		var all env.AggregateError
 		if err != nil && !errors.As(err, &all) {
-			return err
+			return &Misconfigured{err}
 		}
 		for _, e := range all.Errors {
 			faults = append(faults, fault(e, names))
 		}
 	}
 	if len(faults) > 0 {
-		return errors.New(strings.Join(faults, "; "))
+		return &Misconfigured{errors.New(strings.Join(faults, "; "))}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -51,35 +52,71 @@ func (c *Client) crash(ctx context.Context, b *board, w Workload) error {
 	if !there || ctl.observed < ctl.generation {
 		return nil // which version is the newest is not known yet
 	}
-	selector, err := metav1.LabelSelectorAsSelector(ctl.selector)
-	if err != nil {
-		return fmt.Errorf("reading the selector of %s: %w", w, err)
+	var t Trouble
+	pod, err := c.newestPod(ctx, b, w, func(p *corev1.Pod) (bad bool) {
+		t, bad = diagnose(p, b.born, nil, "")
+		return bad && t.Grade == Failing
+	})
+	if pod == nil || err != nil {
+		return err
 	}
-	for _, pod := range b.pods {
-		if pod.Namespace != w.Namespace || !selector.Matches(labels.Set(pod.Labels)) {
+	found := &Crash{Trouble: t, Serving: int(ctl.ready)}
+	for _, s := range statuses(pod) {
+		if ended(s) != nil && !s.Ready {
+			found.Lines = c.lastLines(ctx, pod, s, shownLines)
+			break
+		}
+	}
+	return found
+}
+
+// exitMisconfigured is EX_CONFIG of BSD's sysexits.h: a program ends so that cannot run with the configuration it was given.
+const exitMisconfigured = 78
+
+// misconfigured is the error of Deployments whose newest version says that it cannot run as it is configured, by a container that was
+// started since then; nil where none does.
+func (c *Client) misconfigured(ctx context.Context, b *board, workloads []Workload, since time.Time) error {
+	for _, w := range workloads {
+		if ctl := b.controllers[w]; w.Kind != "Deployment" || ctl.observed < ctl.generation {
 			continue
 		}
-		t, bad := diagnose(&pod, b.born, nil, "")
-		if !bad || t.Grade != Failing {
-			continue
-		}
-		newest, err := c.isNewest(ctx, &pod, ctl.revision)
+		pod, err := c.newestPod(ctx, b, w, func(p *corev1.Pod) bool {
+			return slices.ContainsFunc(statuses(p), func(s corev1.ContainerStatus) bool {
+				e := ended(s)
+				return crashed(s, b.born) && e.ExitCode == exitMisconfigured && !e.StartedAt.Time.Before(since.Truncate(time.Second))
+			})
+		})
 		if err != nil {
 			return err
 		}
-		if !newest {
-			continue
+		if pod != nil {
+			t, _ := diagnose(pod, b.born, nil, b.lines[crashID(pod, b.born)])
+			return fault.New(fault.CodeFailed, "correct it in configmaps, secrets or values, then platformctl up",
+				"the workloads cannot run as they are configured:\n%w", &Unready{Troubles: []Trouble{t}})
 		}
-		found := &Crash{Trouble: t, Serving: int(ctl.ready)}
-		for _, s := range statuses(&pod) {
-			if ended(s) != nil && !s.Ready {
-				found.Lines = c.lastLines(ctx, &pod, s, shownLines)
-				break
-			}
-		}
-		return found
 	}
 	return nil
+}
+
+// newestPod is a pod of a Deployment's newest version of which holds is true, nil where there is none.
+func (c *Client) newestPod(ctx context.Context, b *board, w Workload, holds func(*corev1.Pod) bool) (*corev1.Pod, error) {
+	ctl, there := b.controllers[w]
+	if !there {
+		return nil, nil
+	}
+	selector, err := metav1.LabelSelectorAsSelector(ctl.selector)
+	if err != nil {
+		return nil, fmt.Errorf("reading the selector of %s: %w", w, err)
+	}
+	for _, pod := range b.pods {
+		if pod.Namespace != w.Namespace || !selector.Matches(labels.Set(pod.Labels)) || !holds(&pod) {
+			continue
+		}
+		if newest, err := c.isNewest(ctx, &pod, ctl.revision); newest || err != nil {
+			return &pod, err
+		}
+	}
+	return nil, nil
 }
 
 // isNewest tells whether a Deployment's pod was made by its ReplicaSet of that revision.

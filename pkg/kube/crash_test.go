@@ -75,6 +75,39 @@ func TestACrashOfAnotherVersionDoesNotEndTheWait(t *testing.T) {
 	}
 }
 
+// A program that says by its exit code that its configuration is wrong is not waited for. What an older version said does not count,
+// nor what was said before the wait, perhaps of another configuration.
+func TestAWrongConfigurationEndsTheWait(t *testing.T) {
+	const second = time.Second
+	for name, test := range map[string]struct {
+		version string
+		code    int32
+		started time.Duration // after the wait began
+		ends    bool
+	}{
+		"of the newest version":   {"2", exitMisconfigured, 0, true},
+		"of an older version":     {"1", exitMisconfigured, 0, false},
+		"of a life before":        {"2", exitMisconfigured, -2 * second, false},
+		"another crash, may pass": {"2", 1, 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			wrong := corev1.ContainerStatus{Name: "main", State: died(test.code, "Error", "PORT is not a valid uint16")}
+			wrong.State.Terminated.StartedAt = metav1.NewTime(time.Now().Add(test.started))
+			c := &Client{typed: fake.NewClientset(rolling("2"), version("1"), version("2"), ofVersion(test.version, wrong, corev1.ConditionFalse))}
+			err := c.AwaitRollouts(ctx, []Workload{orderAPI}, func(Trouble) {})
+			if !test.ends && fault.CodeOf(err) != fault.CodeTimedOut {
+				t.Errorf("%s: AwaitRollouts = %v", name, err)
+			}
+			const want = "the workloads cannot run as they are configured:\nfailed: pod apps/order-api-2-x: Error: container main ended with exit code 78: PORT is not a valid uint16"
+			if test.ends && (fault.CodeOf(err) != fault.CodeFailed || err.Error() != want || ctx.Err() != nil) {
+				t.Errorf("%s: AwaitRollouts = %v", name, err)
+			}
+		})
+	}
+}
+
 func TestRetryDeletesWhatHasCrashed(t *testing.T) {
 	serving := running("main")
 	serving.Ready = true

@@ -163,9 +163,12 @@ type board struct {
 
 // AwaitRollouts waits until all pods of the workloads are of the newest version and ready. It hears of changes by watches on
 // the workloads, their pods, and the events of their namespaces, and calls say with the worst trouble whenever that is another.
-// Past ctx's deadline its error is a time-out that wraps *Unready, with every trouble.
+// Past ctx's deadline its error is a time-out that wraps *Unready, with every trouble. A crash may pass, for one of a program that
+// starts before its servers is started again; only where a Deployment's container ends with exit code 78, which says that its
+// configuration is wrong, the error comes at once, and wraps *Unready too.
 func (c *Client) AwaitRollouts(ctx context.Context, workloads []Workload, say func(Trouble)) error {
-	return c.await(ctx, workloads, say, func(*board) error { return nil })
+	began := time.Now()
+	return c.await(ctx, workloads, say, func(b *board) error { return c.misconfigured(ctx, b, workloads, began) })
 }
 
 // await is AwaitRollouts that gives up with hopeless' error when it has one. hopeless is asked whenever something has changed
