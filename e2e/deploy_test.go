@@ -94,6 +94,7 @@ func deploys(s *scenario) {
 	s.check("a value that a service refuses, and code that does not compile, change nothing for who orders", func(s *scenario) {
 		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
 			s.platformctl("deploy", "payment", "--project", checkout).ends(1).says("LOG_LEVEL", "goes on serving")
+			s.platformctl("up", "--project", checkout).ends(1).within(60*time.Second).says("LOG_LEVEL", "exit code 78", "correct it in ")
 		})
 		was := s.snapshot()
 		s.with(daemon, more("\nvar broken = nothingOfTheKind\n"), func() {

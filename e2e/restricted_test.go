@@ -98,6 +98,13 @@ func restricted(s *scenario) {
 			}
 		})
 	}
+	s.check("the broker keeps within its gigabyte, and starts no second Erlang machine every minute", func(s *scenario) {
+		const asked = `Sizes = fun(Kind) -> {Kind, Of} = lists:keyfind(Kind, 1, erlang:system_info({allocator, erts_mmap})),
+				proplists:get_value(sizes, proplists:get_value(supercarrier, Of)) end,
+			{whereis(rabbit_epmd_monitor), application:get_env(ra, wal_max_size_bytes), proplists:get_value(total, Sizes(default_mmap))}.`
+		s.kubectl("exec", "-n", "messaging", "rabbitmq-0", "--", "rabbitmqctl", "--silent", "eval", asked).ends(0).
+			says(fmt.Sprintf("{undefined,{ok,%d},%d}", 64<<20, 256<<20))
+	})
 	s.check("a pod that is not restricted is refused", func(s *scenario) {
 		r := s.types("kubectl -n apps run intruder --image=platformctl.local/none --image-pull-policy=Never --privileged")
 		if r.says("violates PodSecurity").code == 0 {

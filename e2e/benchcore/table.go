@@ -179,7 +179,7 @@ func (t *table) document(ctx context.Context, l *lab.Lab, path string) error {
 Written by `+"`make bench-core`"+` on %s: %s, %d cores that clients, servers and services share; Linux %s,
 PostgreSQL %s, RabbitMQ %s, %s. fsync and synchronous_commit are on, queues are quorum queues, the history is written.
 
-The ratio of the first rows is to pgbench on the same server by the same route in the same round. Medians of the rounds where there
+The ratio is to pgbench on the same server by the same route in the same run, but where the row names another. Medians of the rounds where there
 are several. *cores* is CPU by process, with a service's largest memory; *foreign* is what else the machine did: a figure counts
 as far as that is small. A latency counts from when the order was due where a rate is offered. *end* is from the order's row to
 its end, by the database's clock. After each measurement of the pipeline every invariant was verified.

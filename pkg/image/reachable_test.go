@@ -41,7 +41,7 @@ func TestReachableDoesNotWaitForLong(t *testing.T) {
 	defer close(done)
 	began := time.Now()
 	err := Reachable(t.Context(), strings.TrimPrefix(server.URL, "http://"))
-	if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "no answer in 3s") || took > 4*time.Second {
+	if took := time.Since(began); err == nil || !strings.Contains(err.Error(), "no answer in 3s") || took > 10*time.Second {
 		t.Errorf("after %s: %v", took, err)
 	}
 }
