@@ -3,6 +3,9 @@ package kube
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -11,7 +14,9 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/client-go/rest"
 
 	"platformctl/pkg/fault"
 )
@@ -105,6 +110,40 @@ func TestAWrongConfigurationEndsTheWait(t *testing.T) {
 				t.Errorf("%s: AwaitRollouts = %v", name, err)
 			}
 		})
+	}
+}
+
+// What has crashed may be up again, and silent, by the time that its log is asked for.
+func TestTheLastLinesAreOfTheLifeThatEnded(t *testing.T) {
+	const line = "2026-11-30T12:00:00.000000001Z %s\n"
+	for name, test := range map[string]struct{ now, before, want string }{
+		"it is down":                      {now: "panic: boom", before: "of long ago", want: "panic: boom"},
+		"it is up again, and silent":      {before: "panic: boom", want: "panic: boom"},
+		"it said nothing in either life":  {},
+		"it is up again as far as we saw": {now: "hello", before: "panic: boom", want: "panic: boom"},
+	} {
+		api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			said := test.now
+			if r.URL.Query().Get("previous") == "true" {
+				said = test.before
+			}
+			if said != "" {
+				fmt.Fprintf(w, line, said)
+			}
+		}))
+		typed, err := kubernetes.NewForConfig(&rest.Config{Host: api.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := dead
+		if test.now == "hello" {
+			s = running("main")
+			s.RestartCount, s.LastTerminationState = 1, dead.State
+		}
+		if got := (&Client{typed: typed}).lastLine(t.Context(), ofVersion("1", s, corev1.ConditionFalse), s); got != test.want {
+			t.Errorf("%s: the last line is %q, want %q", name, got, test.want)
+		}
+		api.Close()
 	}
 }
 

@@ -442,17 +442,28 @@ func (c *Client) lastLine(ctx context.Context, pod *corev1.Pod, s corev1.Contain
 }
 
 // lastLines are at most n lines that the container's last life ended with; none where they cannot be had.
-func (c *Client) lastLines(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, n int64) (lines []string) {
+func (c *Client) lastLines(ctx context.Context, pod *corev1.Pod, s corev1.ContainerStatus, n int64) []string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	if s.State.Running == nil {
+		if lines := c.tail(ctx, pod, s.Name, n, false); len(lines) > 0 {
+			return lines
+		}
+		// The kubelet may have started it again since, and that life has said nothing yet.
+	}
+	return c.tail(ctx, pod, s.Name, n, true)
+}
+
+// tail are at most n lines of a container's life, or of the one before.
+func (c *Client) tail(ctx context.Context, pod *corev1.Pod, container string, n int64, previous bool) (lines []string) {
 	limit := n * 4096
 	body, err := c.typed.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{
-		Container: s.Name, TailLines: &n, LimitBytes: &limit, Previous: s.State.Running != nil, Timestamps: true,
+		Container: container, TailLines: &n, LimitBytes: &limit, Previous: previous, Timestamps: true,
 	}).Stream(ctx)
 	if err != nil {
 		return nil
 	}
-	log := newStream(body, logKey{pod.Namespace, pod.Name, s.Name})
+	log := newStream(body, logKey{pod.Namespace, pod.Name, container})
 	for err = log.fetch(); err == nil; err = log.fetch() {
 		lines = append(lines, log.next.text)
 		log.held = false
