@@ -103,7 +103,7 @@ func changedCheckout(s *scenario) {
 	})
 	s.step("a service that cannot start is told with its own words, the old pod goes on serving, and the evidence holds no password", func(s *scenario) {
 		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
-			r := s.platformctl("up", "--project", checkout, "--timeout", "25s").ends(4).says("payment-service", "LOG_LEVEL", "of this moment are in ")
+			r := s.platformctl("up", "--project", checkout).ends(1).within(60*time.Second).says("payment-service", "LOG_LEVEL", "of this moment are in ")
 			_, rest, _ := strings.Cut(r.both, "of this moment are in ")
 			dir, _, _ := strings.Cut(rest, "\n")
 			s.isEvidence(strings.TrimSpace(dir), checkout)

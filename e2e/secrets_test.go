@@ -150,8 +150,8 @@ func secretsAreKept(s *scenario) {
 		})
 	})
 	s.step("an up that fails keeps what tells why, and the next mends it", func(s *scenario) {
-		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  LOG_LEVEL: nonsense\n"), func() {
-			types(s, "up", "--project", checkout, "--timeout", "10s", "--progress", "json").ends(4).says("LOG_LEVEL", "of this moment are in ")
+		s.with(filepath.Join(checkout, "values/dev/payment-service.yaml"), more("\nenv:\n  PGHOST: nowhere.database.svc.cluster.local\n"), func() {
+			types(s, "up", "--project", checkout, "--timeout", "15s", "--progress", "json").ends(4).says("payment-service", "of this moment are in ")
 		})
 		types(s, "up", "--progress", "json").ends(0)
 		types(s, "timings", "-o", "json").ends(0)
