@@ -13,9 +13,9 @@ const (
 	forgetLimit = 500 // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
 
-	// A sweep looks at the holds that ended since the last one, and a little before, for what committed late; and at all where the
-	// table was replaced, and now and then, for what somebody wrote with a time of his own.
-	sweepBack = time.Minute
+	// A sweep looks at the holds that ended since the last one, and as long before as a statement may take to commit one; and at all
+	// where the table was replaced, and now and then, for what somebody wrote with a time of his own.
+	sweepBack = 10 * time.Second
 	sweepAll  = 10 * time.Minute
 )
 
@@ -28,7 +28,7 @@ type Sweeper struct {
 	Expired prometheus.Counter
 	Pause   time.Duration // between looks; while there is more to do there is none
 
-	since time.Time // holds that ended before have been looked at, by the database's clock
+	since time.Time // where the next look begins, by the database's clock
 	all   time.Time // when all were, by ours
 	table uint32    // the table that they were in
 }
@@ -71,11 +71,9 @@ func (s *Sweeper) expire(ctx context.Context) (more bool) {
 		s.Expired.Add(float64(len(lapsed.Orders)))
 		s.Log.InfoContext(ctx, "holds lapsed", "orders", lapsed.Orders)
 	}
-	switch {
-	case replaced:
+	s.since = lapsed.Next
+	if replaced {
 		s.since = time.Time{}
-	case !lapsed.Full:
-		s.since = lapsed.At.Add(-sweepBack)
 	}
 	return lapsed.Full || replaced
 }

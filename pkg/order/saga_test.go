@@ -255,7 +255,8 @@ func TestHoldsLapseAndSeatsComeBack(t *testing.T) {
 	counted(t, s.db)
 }
 
-// A sweep looks only at what ended since a time, and tells the time up to which the next one need not look again.
+// A sweep looks only at what ended since a time, and tells where the next one is to begin: it reads again neither all that lapsed
+// before, nor, where there is more than it may take at once, what it has taken.
 func TestExpireLooksSinceATime(t *testing.T) {
 	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
@@ -271,18 +272,19 @@ func TestExpireLooksSinceATime(t *testing.T) {
 		since time.Time
 		limit int
 		want  string
+		next  time.Time
 	}{
-		{now, 10, "[] false"},
-		{now.Add(-90 * time.Minute), 10, "[1] false"},
-		{time.Time{}, 1, "[3] true"}, // the oldest first
-		{time.Time{}, 10, "[2] false"},
+		{now, 10, "[] false", now},
+		{now.Add(-90 * time.Minute), 10, "[1] false", now},
+		{time.Time{}, 1, "[3] true", now.Add(-3 * time.Hour)}, // the oldest first
+		{time.Time{}, 10, "[2] false", now},
 	} {
 		lapsed, err := s.store.Expire(t.Context(), step.since, step.limit)
 		if got := fmt.Sprint(lapsed.Orders, lapsed.Full); err != nil || got != step.want {
 			t.Errorf("since %s: %s %v, want %s", step.since, got, err, step.want)
 		}
-		if lapsed.At.Before(now) {
-			t.Errorf("it is %s, after %s", lapsed.At, now)
+		if step.next.Sub(lapsed.Next).Abs() > 20*time.Second {
+			t.Errorf("since %s: the next begins at %s, with what ended until %s seen", step.since, lapsed.Next, step.next)
 		}
 	}
 	counted(t, s.db)

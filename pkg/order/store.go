@@ -221,11 +221,12 @@ func (s *Store) Late(ctx context.Context, orders, paid []int32, by Arrival) ([]i
 // left RESERVED are not due, and one that belongs to no order is.
 const dueHolds = `
 WITH due AS (
-	SELECT r.id, coalesce(r.order_id, 0) AS order_id FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
+	SELECT r.id, coalesce(r.order_id, 0) AS order_id, r.expires_at FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
 	WHERE r.expires_at >= $2 AND r.expires_at < now() AND r.status = 'RESERVED' AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
 	ORDER BY r.expires_at LIMIT $1
 )
-SELECT now(), pg_relation_filenode('inventory_reservations'), array_agg(id), array_agg(order_id) FROM due`
+SELECT least(now() - $3::interval, CASE WHEN count(*) = $1 THEN max(expires_at) END), pg_relation_filenode('inventory_reservations'),
+	array_agg(id), array_agg(order_id) FROM due`
 
 const expireOrders = `
 WITH lapsed AS (
@@ -242,7 +243,7 @@ SELECT id FROM lapsed`
 type Lapsed struct {
 	Orders []int32   // that it cancelled
 	Full   bool      // there may be more
-	At     time.Time // the database's time: all holds that ended before have been looked at, if it is not full
+	Next   time.Time // the next look needs none that ended before, by the database's clock
 	Table  uint32    // another one once all reservations were replaced, as a snapshot does it
 }
 
@@ -250,7 +251,7 @@ type Lapsed struct {
 func (s *Store) Expire(ctx context.Context, since time.Time, limit int) (Lapsed, error) {
 	var found Lapsed
 	var orders, reservations []int32
-	if err := s.DB.QueryRow(ctx, dueHolds, limit, since).Scan(&found.At, &found.Table, &reservations, &orders); err != nil {
+	if err := s.DB.QueryRow(ctx, dueHolds, limit, since, sweepBack).Scan(&found.Next, &found.Table, &reservations, &orders); err != nil {
 		return Lapsed{}, fmt.Errorf("look for lapsed holds: %w", err)
 	}
 	if len(reservations) == 0 {

@@ -46,6 +46,8 @@ func Open(url, application string, size int) (*pgxpool.Pool, error) {
 	// Each table that grows has the index that a service asks for. Without this a statement prepared while a table was empty, or thought
 	// to be, reads all of it until it is analyzed again: a minute, in which each batch costs more than the one before.
 	params["enable_seqscan"] = "off"
+	// What looks at much does it in the background: it shall not take every core from the batches.
+	params["max_parallel_workers_per_gather"] = "0"
 	params["tcp_user_timeout"] = fmt.Sprint(silence.Milliseconds()) // the server's side of dialer
 	pool, err := pgxpool.NewWithConfig(context.Background(), config)
 	if err != nil {
