@@ -294,7 +294,7 @@ func (b *bench) grown(ctx context.Context, t *table) error {
 		return err
 	}
 	const fill = `INSERT INTO orders (user_id, show_id, quantity, status, ended_at) SELECT 'fill', 1, 1, 'CONFIRMED', now() FROM generate_series(1, 1000000);
-INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() FROM orders;
+INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() - id * interval '1 ms' FROM orders;
 INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 'fill', 50, 'SUCCEEDED', 'order.created:' || id FROM orders`
 	if _, err := b.lab.Database().Do(ctx, fill); err != nil {
 		return err

@@ -3,14 +3,16 @@ package order
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
-	expireLimit = 500 // orders cancelled by one statement
-	forgetLimit = 500 // idempotency keys forgotten by one statement
+	expireLimit = 500    // orders cancelled by one statement
+	expireLook  = 20_000 // holds looked at by one statement
+	forgetLimit = 500    // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
 
 	// A sweep looks at the holds that ended since the last one, and as long before as a statement may take to commit one; and at all
@@ -28,7 +30,7 @@ type Sweeper struct {
 	Expired prometheus.Counter
 	Pause   time.Duration // between looks; while there is more to do there is none
 
-	since time.Time // where the next look begins, by the database's clock
+	since time.Time // holds that ended until then have been looked at, by the database's clock
 	all   time.Time // when all were, by ours
 	table uint32    // the table that they were in
 }
@@ -38,9 +40,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(s.Pause)
 	defer ticker.Stop()
 	for {
-		for more := true; more && ctx.Err() == nil; {
-			more = s.expire(ctx)
-		}
+		s.expire(ctx)
 		for more := true; more && ctx.Err() == nil; {
 			more = s.forget(ctx)
 		}
@@ -52,30 +52,41 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// expire cancels a batch of orders and tells whether there may be more.
-func (s *Sweeper) expire(ctx context.Context) (more bool) {
+// expire cancels the orders of all holds that lapsed since the last time. Where that fails the next one goes on.
+func (s *Sweeper) expire(ctx context.Context) {
 	if now := time.Now(); now.Sub(s.all) > sweepAll {
 		s.since, s.all = time.Time{}, now
 	}
-	lapsed, err := s.Store.Expire(ctx, s.since, expireLimit)
-	if err != nil {
-		if ctx.Err() == nil {
-			s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+	var began time.Time // by the database's clock
+	for from, more := s.since, true; more; {
+		lapsed, err := s.Store.Expire(ctx, from, expireLook)
+		if len(lapsed.Orders) > 0 {
+			s.Waiters.Ended(lapsed.Orders)
+			s.Expired.Add(float64(len(lapsed.Orders)))
+			for some := range slices.Chunk(lapsed.Orders, expireLimit) {
+				s.Log.InfoContext(ctx, "holds lapsed", "orders", some)
+			}
 		}
-		return false
+		if err != nil {
+			if ctx.Err() == nil {
+				s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+			}
+			return
+		}
+		if lapsed.Table != s.table && s.table != 0 {
+			lapsed.Last, lapsed.More, began = time.Time{}, true, time.Time{}
+		}
+		s.table = lapsed.Table
+		if began.IsZero() {
+			began = lapsed.At
+		}
+		from, more = lapsed.Last, lapsed.More
+		// What was not committed yet when the first look began is for the next sweep.
+		s.since = began.Add(-sweepBack)
+		if more && from.Before(s.since) {
+			s.since = from
+		}
 	}
-	replaced := lapsed.Table != s.table && s.table != 0
-	s.table = lapsed.Table
-	if len(lapsed.Orders) > 0 {
-		s.Waiters.Ended(lapsed.Orders)
-		s.Expired.Add(float64(len(lapsed.Orders)))
-		s.Log.InfoContext(ctx, "holds lapsed", "orders", lapsed.Orders)
-	}
-	s.since = lapsed.Next
-	if replaced {
-		s.since = time.Time{}
-	}
-	return lapsed.Full || replaced
 }
 
 // forget deletes a batch of keys and tells whether there may be more.

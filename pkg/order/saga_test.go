@@ -1,7 +1,10 @@
 package order_test
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"platformctl/pkg/postgres"
 	"platformctl/pkg/postgres/postgrestest"
 
+	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"pgregory.net/rapid"
 )
@@ -79,7 +83,7 @@ func TestStatementsFollowTheRule(t *testing.T) {
 				if _, err := s.db.Pool.Exec(ctx, `UPDATE inventory_reservations SET expires_at = now() - interval '1 second' WHERE order_id = ANY($1)`, due); err != nil {
 					rt.Fatal(err)
 				}
-				if lapsed, err := s.store.Expire(ctx, time.Time{}, 500); err != nil || lapsed.Full {
+				if lapsed, err := s.store.Expire(ctx, time.Time{}, 500); err != nil || lapsed.More {
 					rt.Fatal(lapsed, err)
 				}
 				for _, id := range due {
@@ -196,19 +200,19 @@ func TestExpiryAndPaymentRace(t *testing.T) {
 	if _, err := s.db.Pool.Exec(ctx, `INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, '1', 100, 'SUCCEEDED', 'm' || id FROM orders`); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.db.Pool.Exec(ctx, `UPDATE inventory_reservations SET expires_at = now()`); err != nil {
+	if _, err := s.db.Pool.Exec(ctx, `UPDATE inventory_reservations SET expires_at = now() - id * interval '1 ms'`); err != nil {
 		t.Fatal(err)
 	}
 	var racers sync.WaitGroup
 	for range 2 {
 		racers.Go(func() {
-			for {
-				lapsed, err := s.store.Expire(ctx, time.Time{}, 7)
-				if err != nil && postgres.Code(err) != "40P01" { // who is told of a deadlock tries again
+			for from, more := (time.Time{}), true; more; {
+				lapsed, err := s.store.Expire(ctx, from, 7)
+				switch {
+				case err == nil:
+					from, more = lapsed.Last, lapsed.More
+				case postgres.Code(err) != "40P01": // who is told of a deadlock tries again
 					t.Error(err)
-					return
-				}
-				if err == nil && !lapsed.Full && len(lapsed.Orders) == 0 {
 					return
 				}
 			}
@@ -255,38 +259,70 @@ func TestHoldsLapseAndSeatsComeBack(t *testing.T) {
 	counted(t, s.db)
 }
 
-// A sweep looks only at what ended since a time, and tells where the next one is to begin: it reads again neither all that lapsed
-// before, nor, where there is more than it may take at once, what it has taken.
+// A look begins after a time, goes no further than it is told, and tells where the next one is to begin. Holds that end together are
+// looked at together.
 func TestExpireLooksSinceATime(t *testing.T) {
 	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.stop() // its own sweeper would be first
 	var now time.Time
 	if err := s.db.Pool.QueryRow(t.Context(), `
-		WITH o AS (INSERT INTO orders (user_id, show_id, quantity) SELECT 'u', 1, 1 FROM generate_series(1, 3) RETURNING id),
-		r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - id * interval '1 hour' FROM o)
+		WITH o AS (INSERT INTO orders (user_id, show_id, quantity) SELECT 'u', 1, 1 FROM generate_series(1, 5) RETURNING id),
+		r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - id / 2 * interval '1 hour' FROM o)
 		SELECT now()`).Scan(&now); err != nil {
 		t.Fatal(err)
 	}
+	hours := func(n time.Duration) time.Time { return now.Add(-n * time.Hour) }
 	for _, step := range []struct {
 		since time.Time
-		limit int
+		many  int
 		want  string
-		next  time.Time
+		last  time.Time
 	}{
-		{now, 10, "[] false", now},
-		{now.Add(-90 * time.Minute), 10, "[1] false", now},
-		{time.Time{}, 1, "[3] true", now.Add(-3 * time.Hour)}, // the oldest first
-		{time.Time{}, 10, "[2] false", now},
+		{now, 10, "[] false", time.Time{}},
+		{hours(1), 10, "[1] false", now},
+		{time.Time{}, 1, "[4 5] true", hours(2)}, // the oldest first
+		{time.Time{}, 2, "[] true", hours(2)},    // nothing is done again
+		{hours(2), 2, "[2 3] true", hours(1)},
+		{hours(1), 10, "[] false", now},
 	} {
-		lapsed, err := s.store.Expire(t.Context(), step.since, step.limit)
-		if got := fmt.Sprint(lapsed.Orders, lapsed.Full); err != nil || got != step.want {
+		lapsed, err := s.store.Expire(t.Context(), step.since, step.many)
+		slices.Sort(lapsed.Orders)
+		if got := fmt.Sprint(lapsed.Orders, lapsed.More); err != nil || got != step.want {
 			t.Errorf("since %s: %s %v, want %s", step.since, got, err, step.want)
 		}
-		if step.next.Sub(lapsed.Next).Abs() > 20*time.Second {
-			t.Errorf("since %s: the next begins at %s, with what ended until %s seen", step.since, lapsed.Next, step.next)
+		if !lapsed.Last.Equal(step.last) || lapsed.At.Before(now) {
+			t.Errorf("since %s: the last is %s, want %s; at %s", step.since, lapsed.Last, step.last, lapsed.At)
 		}
 	}
+	counted(t, s.db)
+}
+
+// However many holds lapsed while nobody looked, one sweep finds all of them.
+func TestSweepLooksAtAll(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	s.stop()
+	const n = 45_000 // more than two looks
+	if _, err := s.db.Pool.Exec(t.Context(), `
+		UPDATE shows SET capacity = 50000 WHERE id = 1;
+		WITH o AS (INSERT INTO orders (user_id, show_id, quantity) SELECT 'u', 1, 1 FROM generate_series(1, 45000) RETURNING id)
+		INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - id * interval '1 s' FROM o`); err != nil {
+		t.Fatal(err)
+	}
+	sweeper := &order.Sweeper{Store: s.store, Waiters: &order.Waiters{}, Log: slog.New(slog.DiscardHandler), Expired: order.NewExpiredCounter(prometheus.NewRegistry()), Pause: time.Hour}
+	ctx, stop := context.WithCancel(t.Context())
+	var swept sync.WaitGroup
+	swept.Go(func() {
+		if err := sweeper.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	until(t, "all holds have lapsed", func() bool {
+		return number(t, s.db, `SELECT count(*) FROM orders WHERE status = 'CANCELLED'`) == n
+	})
+	stop()
+	swept.Wait()
 	counted(t, s.db)
 }
 

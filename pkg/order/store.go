@@ -218,15 +218,19 @@ func (s *Store) Late(ctx context.Context, orders, paid []int32, by Arrival) ([]i
 }
 
 // Without locks: what is found is only a hint for expireOrders. Reservations of orders that an old service confirmed and
-// left RESERVED are not due, and one that belongs to no order is.
+// left RESERVED are not due, and one that belongs to no order is. Most that it looks at were paid, and only the others' orders
+// are asked for. Holds that end at the same moment are looked at together, so that the next look can begin after it.
 const dueHolds = `
-WITH due AS (
-	SELECT r.id, coalesce(r.order_id, 0) AS order_id, r.expires_at FROM inventory_reservations r LEFT JOIN orders o ON o.id = r.order_id
-	WHERE r.expires_at >= $2 AND r.expires_at < now() AND r.status = 'RESERVED' AND (o.id IS NULL OR o.status IN ('PENDING', 'CANCELLED'))
-	ORDER BY r.expires_at LIMIT $1
-)
-SELECT least(now() - $3::interval, CASE WHEN count(*) = $1 THEN max(expires_at) END), pg_relation_filenode('inventory_reservations'),
-	array_agg(id), array_agg(order_id) FROM due`
+SELECT now(), pg_relation_filenode('inventory_reservations'), count(*) >= $2, max(expires_at),
+	array_agg(id) FILTER (WHERE due), array_agg(order_id) FILTER (WHERE due)
+FROM (
+	SELECT id, coalesce(order_id, 0) AS order_id, expires_at,
+		status = 'RESERVED' AND coalesce((SELECT o.status IN ('PENDING', 'CANCELLED') FROM orders o WHERE o.id = r.order_id), true) AS due
+	FROM (
+		SELECT id, order_id, status, expires_at FROM inventory_reservations
+		WHERE expires_at > $1 AND expires_at < now() ORDER BY expires_at FETCH FIRST ($2) ROWS WITH TIES
+	) r
+) t`
 
 const expireOrders = `
 WITH lapsed AS (
@@ -242,28 +246,36 @@ SELECT id FROM lapsed`
 // Lapsed is what Expire found.
 type Lapsed struct {
 	Orders []int32   // that it cancelled
-	Full   bool      // there may be more
-	Next   time.Time // the next look needs none that ended before, by the database's clock
+	More   bool      // there may be holds that ended after Last
+	Last   time.Time // when the last one that it looked at ended
+	At     time.Time // the database's time
 	Table  uint32    // another one once all reservations were replaced, as a snapshot does it
 }
 
-// Expire cancels at most limit orders whose hold lapsed at or after since, by the database's clock.
-func (s *Store) Expire(ctx context.Context, since time.Time, limit int) (Lapsed, error) {
+// Expire looks at about as many holds as it is told, the first that ended after since by the database's clock, and cancels the orders
+// of those that lapsed.
+func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, error) {
 	var found Lapsed
+	var last *time.Time
 	var orders, reservations []int32
-	if err := s.DB.QueryRow(ctx, dueHolds, limit, since, sweepBack).Scan(&found.Next, &found.Table, &reservations, &orders); err != nil {
+	if err := s.DB.QueryRow(ctx, dueHolds, since, many).Scan(&found.At, &found.Table, &found.More, &last, &reservations, &orders); err != nil {
 		return Lapsed{}, fmt.Errorf("look for lapsed holds: %w", err)
 	}
-	if len(reservations) == 0 {
-		return found, nil
+	if last != nil {
+		found.Last = *last
 	}
-	found.Full = len(reservations) == limit
-	rows, err := s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
-	if err != nil {
-		return Lapsed{}, fmt.Errorf("expire %d holds: %w", len(reservations), err)
-	}
-	if found.Orders, err = pgx.CollectRows(rows, pgx.RowTo[int32]); err != nil {
-		return Lapsed{}, fmt.Errorf("expire %d holds: %w", len(reservations), err)
+	for len(reservations) > 0 {
+		n := min(len(reservations), expireLimit)
+		rows, err := s.DB.Query(ctx, expireOrders, orders[:n], reservations[:n], s.Pod)
+		if err != nil {
+			return found, fmt.Errorf("expire %d holds: %w", n, err)
+		}
+		cancelled, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+		if err != nil {
+			return found, fmt.Errorf("expire %d holds: %w", n, err)
+		}
+		found.Orders = append(found.Orders, cancelled...)
+		orders, reservations = orders[n:], reservations[n:]
 	}
 	return found, nil
 }
