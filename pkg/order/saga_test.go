@@ -15,6 +15,7 @@ import (
 	"platformctl/pkg/postgres"
 	"platformctl/pkg/postgres/postgrestest"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"pgregory.net/rapid"
@@ -304,13 +305,57 @@ func TestSweepLooksAtAll(t *testing.T) {
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.stop()
 	const n = 45_000 // more than two looks
-	if _, err := s.db.Pool.Exec(t.Context(), `
-		UPDATE shows SET capacity = 50000 WHERE id = 1;
-		WITH o AS (INSERT INTO orders (user_id, show_id, quantity) SELECT 'u', 1, 1 FROM generate_series(1, 45000) RETURNING id)
-		INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - id * interval '1 s' FROM o`); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE shows SET capacity = $1 WHERE id = 1`, n); err != nil {
 		t.Fatal(err)
 	}
-	sweeper := &order.Sweeper{Store: s.store, Waiters: &order.Waiters{}, Log: slog.New(slog.DiscardHandler), Expired: order.NewExpiredCounter(prometheus.NewRegistry()), Pause: time.Hour}
+	lapse(t, s.db, `SELECT i * interval '1 s' FROM generate_series(1, $1) i`, n)
+	sweeping(t, s.store, time.Hour)
+	until(t, "all holds have lapsed", func() bool {
+		return number(t, s.db, `SELECT count(*) FROM orders WHERE status = 'CANCELLED'`) == n
+	})
+	counted(t, s.db)
+}
+
+// A sweep looks no further back than what may have committed since the one before: not again at all that ended lately.
+func TestSweepGoesOnWhereTheLastOneEnded(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	s.stop()
+	cancelled := func(id int32) bool { return stateOf(t, s.db, id).Order == "CANCELLED" }
+	first := lapse(t, s.db, `SELECT interval '1 hour'`)
+	sweeping(t, s.store, 20*time.Millisecond)
+	until(t, "the first sweep is over", func() bool { return cancelled(first[0]) })
+	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '30 s', interval '0'])`)
+	until(t, "a sweep saw what ended now", func() bool { return cancelled(both[1]) })
+	if cancelled(both[0]) {
+		t.Error("it saw what ended half a minute before, too")
+	}
+}
+
+// lapse makes an order for each of the intervals that a query returns, whose hold ended so long ago.
+func lapse(t *testing.T, db postgrestest.Database, ago string, args ...any) []int32 {
+	t.Helper()
+	rows, err := db.Pool.Query(t.Context(), `
+		WITH ago (ago) AS (`+ago+`), numbered AS (SELECT ago, nextval(pg_get_serial_sequence('orders', 'id'))::int4 AS id FROM ago),
+		o AS (INSERT INTO orders (id, user_id, show_id, quantity) SELECT id, 'u', 1, 1 FROM numbered),
+		r AS (INSERT INTO inventory_reservations (show_id, order_id, quantity, expires_at) SELECT 1, id, 1, now() - ago FROM numbered)
+		SELECT id FROM numbered ORDER BY id`, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+// sweeping has a sweeper run until the test is over.
+func sweeping(t *testing.T, store *order.Store, pause time.Duration) {
+	t.Helper()
+	sweeper := &order.Sweeper{
+		Store: store, Waiters: &order.Waiters{}, Log: slog.New(slog.DiscardHandler), Expired: order.NewExpiredCounter(prometheus.NewRegistry()), Pause: pause,
+	}
 	ctx, stop := context.WithCancel(t.Context())
 	var swept sync.WaitGroup
 	swept.Go(func() {
@@ -318,12 +363,10 @@ func TestSweepLooksAtAll(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	until(t, "all holds have lapsed", func() bool {
-		return number(t, s.db, `SELECT count(*) FROM orders WHERE status = 'CANCELLED'`) == n
+	t.Cleanup(func() {
+		stop()
+		swept.Wait()
 	})
-	stop()
-	swept.Wait()
-	counted(t, s.db)
 }
 
 // What a writer does that names only the old columns is counted, and refused where it would oversell.
