@@ -181,12 +181,18 @@ func (d *running) routes() {
 	})
 }
 
+// statusGone is what is counted for a client that left before its answer, as web servers do.
+const statusGone = 499
+
 // observed counts requests.
 func observed(requests *prometheus.HistogramVec, routes http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		noted := &status{ResponseWriter: w, code: http.StatusOK}
 		routes.ServeHTTP(noted, r)
+		if errors.Is(context.Cause(r.Context()), errGone) {
+			noted.code = statusGone
+		}
 		requests.WithLabelValues(method(r.Method), r.Pattern, strconv.Itoa(noted.code)).Observe(time.Since(began).Seconds())
 	})
 }

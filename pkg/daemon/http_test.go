@@ -160,4 +160,14 @@ func TestTheWorkForAClientThatHasGoneEnds(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the work goes on for nobody")
 	}
+	const counted = `http_request_seconds_count{method="GET",route="GET /long",status="499"} 1`
+	for deadline := time.Now().Add(patience); ; {
+		_, metrics, _ := get(t, s.url+"/metrics")
+		if strings.Contains(metrics, counted) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("it is not counted as left by its client:\n%.2000s", metrics)
+		}
+	}
 }

@@ -29,6 +29,8 @@ const (
 	// askAgain is how often a waiting request looks by itself: another replica may have ended the order.
 	askAgain   = 250 * time.Millisecond
 	retryAfter = "1" // seconds
+	// statusGone is what is counted for a client that left before its answer, as web servers do; it would be another's fault as a 503.
+	statusGone = 499
 	mediaType  = "application/json; charset=utf-8"
 )
 
@@ -86,7 +88,7 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	switch {
 	case errors.Is(err, ErrGone):
 		ctx.SetConnectionClose()
-		a.answer(ctx, http.StatusServiceUnavailable, failure{"unavailable", err.Error()}) // nobody reads it
+		a.answer(ctx, statusGone, failure{"client_gone", err.Error()}) // nobody reads it
 	case err != nil && postgres.IsDataError(err):
 		a.Log.ErrorContext(ctx, "the database refused an order's data", "error", err.Error())
 		a.answer(ctx, http.StatusBadRequest, failure{"invalid_request", "the database refused the order's data"})

@@ -87,11 +87,13 @@ type Show struct {
 	Sold     int32      `json:"sold"` // to orders that are CONFIRMED
 }
 
-// All reservations are read for what is held: an index that names their state would have each that ends written anew into all indexes.
+// For what is held the reservations are read that have not ended long ago: an index that names their state would have each that ends
+// written anew into all indexes. Of the others the sweeper left none but those that an old service confirmed: they are sold.
 const allShows = `
 SELECT s.id, s.name, s.venue, s.starts_at, c.capacity, c.capacity - c.held, coalesce(h.seats, 0)::int4, (c.held - coalesce(h.seats, 0))::int4
 FROM shows s JOIN show_seats c ON c.show_id = s.id
-LEFT JOIN (SELECT show_id, sum(quantity) AS seats FROM inventory_reservations WHERE status = 'RESERVED' GROUP BY show_id) h ON h.show_id = s.id
+LEFT JOIN (SELECT show_id, sum(quantity) AS seats FROM inventory_reservations
+	WHERE status = 'RESERVED' AND expires_at > now() - interval '1 minute' GROUP BY show_id) h ON h.show_id = s.id
 ORDER BY s.id`
 
 // Shows lists all shows by id.
