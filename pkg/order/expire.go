@@ -67,6 +67,9 @@ func (s *Sweeper) expire(ctx context.Context) {
 				s.Log.InfoContext(ctx, "holds lapsed", "orders", some)
 			}
 		}
+		for _, fault := range lapsed.Faulty {
+			s.Log.ErrorContext(ctx, "a hold that lapsed cannot be ended", "error", fault.Error())
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())

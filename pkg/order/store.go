@@ -11,6 +11,7 @@ import (
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/outbox"
+	"platformctl/pkg/postgres"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -232,12 +233,15 @@ FROM (
 	) r
 ) t`
 
+// A hold ends with its order, or after it. One whose order an old service confirms in this moment stays: the order is waited for,
+// and then it is not in lapsed, while the hold's own row has not changed, and shows what was there when the statement began.
 const expireOrders = `
 WITH lapsed AS (
 	UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id
 ), reservations AS (
-	UPDATE inventory_reservations r SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED'
-		AND NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status = 'CONFIRMED')
+	UPDATE inventory_reservations r SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED' AND (
+		order_id = ANY(ARRAY(SELECT id FROM lapsed))
+		OR NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status IN ('PENDING', 'CONFIRMED')))
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT id, 'expired', $3 FROM lapsed
 )
@@ -250,6 +254,7 @@ type Lapsed struct {
 	Last   time.Time // when the last one that it looked at ended
 	At     time.Time // the database's time
 	Table  uint32    // another one once all reservations were replaced, as a snapshot does it
+	Faulty []error   // why holds that lapsed stay as they are, each
 }
 
 // Expire looks at about as many holds as it is told, the first that ended after since by the database's clock, and cancels the orders
@@ -264,20 +269,43 @@ func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, 
 	if last != nil {
 		found.Last = *last
 	}
-	for len(reservations) > 0 {
-		n := min(len(reservations), expireLimit)
-		rows, err := s.DB.Query(ctx, expireOrders, orders[:n], reservations[:n], s.Pod)
+	holds := make([]hold, len(reservations))
+	for i := range holds {
+		holds[i] = hold{reservations[i], orders[i]}
+	}
+	for some := range slices.Chunk(holds, expireLimit) {
+		err := postgres.EachGood(some,
+			func(part []hold) error {
+				cancelled, err := s.expire(ctx, part)
+				found.Orders = append(found.Orders, cancelled...)
+				return err
+			},
+			func(h hold, err error) {
+				found.Faulty = append(found.Faulty, fmt.Errorf("reservation %d of order %d: %w", h.id, h.order, err))
+			})
 		if err != nil {
-			return found, fmt.Errorf("expire %d holds: %w", n, err)
+			return found, err
 		}
-		cancelled, err := pgx.CollectRows(rows, pgx.RowTo[int32])
-		if err != nil {
-			return found, fmt.Errorf("expire %d holds: %w", n, err)
-		}
-		found.Orders = append(found.Orders, cancelled...)
-		orders, reservations = orders[n:], reservations[n:]
 	}
 	return found, nil
+}
+
+// hold is a reservation and the order that it is for.
+type hold struct{ id, order int32 }
+
+func (s *Store) expire(ctx context.Context, holds []hold) (cancelled []int32, err error) {
+	orders, reservations := make([]int32, len(holds)), make([]int32, len(holds))
+	for i, h := range holds {
+		orders[i], reservations[i] = h.order, h.id
+	}
+	rows, err := s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
+	if err == nil {
+		cancelled, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("expire %d holds: %w", len(holds), err)
+	}
+	return cancelled, nil
 }
 
 const forgetKeys = `

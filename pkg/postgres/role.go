@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// roleLock is the advisory lock under which roles are made; the number only has to differ from the migrations' own.
-const roleLock = 720_517_001
+// roleLock is the advisory lock under which roles are made; the number only has to differ from those of the migrations and the intake.
+const roleLock = 720_517_003
 
 // EnsureRole makes a role that may log in with the password, or gives an existing one that password. The server is sent
 // only a SCRAM verifier, so the password stands in no log and in no list of statements.
