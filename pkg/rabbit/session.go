@@ -97,7 +97,7 @@ func (d *Dialer) Run(stop context.Context, session func(context.Context, Session
 // Once is one session, for who does something and leaves: it ends when session returns. The context that session gets ends with
 // the connection, and not with stop.
 func (d *Dialer) Once(stop context.Context, session func(context.Context, Session) error) (err error) {
-	conn, err := d.connect(stop)
+	conn, network, err := d.connect(stop)
 	if err != nil {
 		return err
 	}
@@ -109,6 +109,8 @@ func (d *Dialer) Once(stop context.Context, session func(context.Context, Sessio
 			end(fmt.Errorf("the broker's connection was lost: %w", reason))
 		}
 		end(errors.New("the broker's connection was closed"))
+		// Who publishes to a broker that takes nothing holds the locks that the library wants for this same end.
+		_ = network.Close()
 	}()
 	defer func() {
 		// A session that failed because its connection did says so.
@@ -128,20 +130,20 @@ func (d *Dialer) Once(stop context.Context, session func(context.Context, Sessio
 	}})
 }
 
-func (d *Dialer) connect(ctx context.Context) (*amqp.Connection, error) {
+func (d *Dialer) connect(ctx context.Context) (conn *amqp.Connection, network net.Conn, err error) {
 	dial := d.Dial
 	if dial == nil {
 		dial = resolve.Dial
 	}
 	properties := amqp.NewConnectionProperties()
 	properties.SetClientConnectionName(d.Name)
-	conn, err := amqp.DialConfig(d.URL, amqp.Config{
+	conn, err = amqp.DialConfig(d.URL, amqp.Config{
 		Heartbeat:  heartbeat,
 		Properties: properties,
-		Dial: func(network, address string) (net.Conn, error) {
+		Dial: func(kind, address string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			c, err := dial(ctx, network, address)
+			c, err := dial(ctx, kind, address)
 			if err != nil {
 				return nil, err
 			}
@@ -149,11 +151,12 @@ func (d *Dialer) connect(ctx context.Context) (*amqp.Connection, error) {
 			if err := c.SetDeadline(time.Now().Add(dialTimeout)); err != nil {
 				return nil, errors.Join(err, c.Close())
 			}
-			return coalesce(c), nil
+			network = coalesce(c)
+			return network, nil
 		},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("connect to the broker: %w", err)
+		return nil, nil, fmt.Errorf("connect to the broker: %w", err)
 	}
-	return conn, nil
+	return conn, network, nil
 }

@@ -1,0 +1,111 @@
+package rabbit_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"platformctl/pkg/rabbit"
+	"platformctl/pkg/rabbit/rabbittest"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// deaf lies between a client and the broker. After deafen it takes nothing from the client, and after mute the client reads an end;
+// its own half of the connection stays open.
+type deaf struct {
+	client, server *net.TCPConn
+	left           chan struct{}
+}
+
+func (d *deaf) deafen() error { return d.client.SetReadDeadline(time.Now()) }
+
+func (d *deaf) mute() error {
+	if err := d.server.Close(); err != nil {
+		return err
+	}
+	<-d.left
+	return d.client.CloseWrite()
+}
+
+// between has a dialer's connections go through a deaf, which comes with the first.
+func between(t *testing.T, d *rabbit.Dialer) <-chan *deaf {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	made := make(chan *deaf, 1)
+	d.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		server, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		ours, err := (&net.Dialer{}).DialContext(ctx, "tcp", listener.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		theirs, err := listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { _, _ = server.Close(), theirs.Close() }) // one may be closed
+		through := &deaf{theirs.(*net.TCPConn), server.(*net.TCPConn), make(chan struct{})}
+		go func() { _, _ = io.Copy(through.server, through.client) }()
+		go func() {
+			_, _ = io.Copy(through.client, through.server)
+			close(through.left)
+		}()
+		made <- through
+		return ours, nil
+	}
+	return made
+}
+
+// A broker that takes nothing has who publishes wait, with the locks that the library wants for the connection's end. It comes all
+// the same.
+func TestASessionEndsThoughAWriteWaits(t *testing.T) {
+	t.Parallel()
+	d := dialer(t, rabbittest.VHost(t))
+	made := between(t, d)
+	written, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- d.Once(t.Context(), func(ctx context.Context, s rabbit.Session) error {
+			channel, err := s.Conn.Channel()
+			if err != nil {
+				return err
+			}
+			for body := make([]byte, 64<<10); ; {
+				if err := channel.PublishWithContext(ctx, "", "nowhere", false, false, amqp.Publishing{Body: body}); err != nil {
+					return err
+				}
+				select {
+				case written <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}()
+	through := receive(t, made, "the connection")
+	receive(t, written, "a write")
+	if err := through.deafen(); err != nil {
+		t.Fatal(err)
+	}
+	for waits := false; !waits; {
+		select {
+		case <-written:
+		case <-time.After(500 * time.Millisecond):
+			waits = true
+		}
+	}
+	if err := through.mute(); err != nil {
+		t.Fatal(err)
+	}
+	if err := receive(t, ended, "the session's end"); err == nil || errors.Is(err, context.Canceled) {
+		t.Errorf("it ended by %v", err)
+	}
+}
