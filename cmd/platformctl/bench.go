@@ -138,9 +138,9 @@ func (f benchFlags) run(ctx context.Context, e *env) error {
 		Meter: proof.Meter{Shares: shares, Proc: "/proc"},
 	}
 	if f.history != "" {
-		file, err := os.OpenFile(f.history, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		file, err := appendTo(f.history)
 		if err != nil {
-			return fmt.Errorf("write the client history: %w", err)
+			return err
 		}
 		defer func() { _ = file.Close() }() // each line is with the system; what the disk does not take is an error of writing it
 		bench.Load.History = proof.Record(file)

@@ -214,12 +214,14 @@ func (f chaosFlags) run(ctx context.Context, e *env) (err error) {
 func (f chaosFlags) record() (r *proof.Recorder, told func() (*proof.History, error), done func() error, err error) {
 	var file *os.File
 	if f.history == "" {
-		file, err = os.CreateTemp("", "platformctl-chaos-")
+		if file, err = os.CreateTemp("", "platformctl-chaos-"); err != nil {
+			err = fmt.Errorf("write the client history: %w", err)
+		}
 	} else {
-		file, err = os.OpenFile(f.history, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+		file, err = appendTo(f.history)
 	}
 	if err != nil {
-		return nil, nil, nil, fmt.Errorf("write the client history: %w", err)
+		return nil, nil, nil, err
 	}
 	done = func() error {
 		err := file.Close()

@@ -148,7 +148,8 @@ func (f orderFlags) run(ctx context.Context, e *env, args []string) error {
 func (f orderFlags) follow(ctx context.Context, e *env, s *shop, id int64, request wish) (placedOrder, error) {
 	bounded, cancel := context.WithTimeout(ctx, max(f.wait, time.Second)) // a second for the order itself, at the least
 	defer cancel()
-	if id == 0 {
+	placed := id == 0
+	if placed {
 		var err error
 		if id, err = s.place(bounded, rand.Text(), request); err != nil {
 			return placedOrder{}, err
@@ -167,6 +168,9 @@ func (f orderFlags) follow(ctx context.Context, e *env, s *shop, id int64, reque
 	var refused *refusal
 	if errors.As(err, &refused) && refused.Reason == "order_not_found" {
 		return last, e.noOrder(id)
+	}
+	if err != nil && placed && last.OrderID == 0 {
+		err = fault.New(fault.CodeOf(err), e.line(fmt.Sprintf("order %d", id))+"   # goes on following it", "order %d was placed, and not seen since: %w", id, err)
 	}
 	return last, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -423,6 +424,11 @@ func TestOrderAndShows(t *testing.T) {
 	f.api = serve(t, &api{polls: 1 << 30})
 	r = call(t, f, "order", "--show", "1", "--qty", "2", "--wait", "100ms")
 	if r.code != fault.CodeTimedOut || !strings.Contains(r.err, "order 17 is still PENDING") || !strings.Contains(r.out, "   17     1    2  PENDING  ") {
+		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
+	}
+	f.api = serve(t, &api{troubles: []func(http.ResponseWriter){nil, status(500, "", "")}})
+	r = call(t, f, "order", "--show", "1", "--qty", "2")
+	if r.code != fault.CodeFailed || !strings.Contains(r.err, "order 17 was placed") || !strings.Contains(r.err, "Try:   bin/platformctl order 17") {
 		t.Errorf("exit code %d\n%s%s", r.code, r.out, r.err)
 	}
 	a = &api{endsAs: "CONFIRMED", polls: 1}

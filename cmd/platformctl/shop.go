@@ -63,6 +63,7 @@ type show struct {
 
 const (
 	shortPause = 100 * time.Millisecond // before a connection that broke is tried again
+	deafTime   = 5 * time.Second        // how long nothing need listen until the platform is not running; a pod that starts anew takes less
 	longPause  = time.Second            // what Retry-After stands for where it cannot be read
 	answerTime = 10 * time.Second       // for one answer; the API holds none back longer than the wait that it is asked for
 	answerSize = 4 << 20
@@ -78,7 +79,7 @@ func (s *shop) place(ctx context.Context, key string, o wish) (id int64, err err
 	var accepted struct {
 		OrderID int64 `json:"orderId"`
 	}
-	err = s.persist(ctx, func() (*http.Request, error) {
+	unheard, err := s.persist(ctx, func() (*http.Request, error) {
 		request, err := http.NewRequest(http.MethodPost, s.base+"/orders", bytes.NewReader(body))
 		if err == nil {
 			request.Header.Set("Content-Type", "application/json")
@@ -89,6 +90,9 @@ func (s *shop) place(ctx context.Context, key string, o wish) (id int64, err err
 	var refused *refusal
 	if errors.As(err, &refused) {
 		return 0, s.refused(ctx, refused, o, err)
+	}
+	if err != nil && unheard {
+		return 0, fault.New(fault.CodeOf(err), "", "%w; the order may have been placed all the same, for an answer was lost", err)
 	}
 	if err == nil && accepted.OrderID <= 0 {
 		err = errors.New("the API accepted the order and named no orderId")
@@ -123,7 +127,7 @@ func (s *shop) order(ctx context.Context, id int64, wait time.Duration) (o place
 	if wait > 0 {
 		url += "?wait=" + wait.String()
 	}
-	err = s.persist(ctx, get(url), &o)
+	_, err = s.persist(ctx, get(url), &o)
 	if err == nil && o.Status == "" {
 		err = fmt.Errorf("GET %s: the answer has no status", url)
 	}
@@ -156,7 +160,7 @@ func (s *shop) follow(ctx context.Context, id int64, say func(placedOrder)) (las
 // shows lists the shows.
 func (s *shop) shows(ctx context.Context) ([]show, error) {
 	var all []show
-	err := s.persist(ctx, get(s.base+"/shows"), &all)
+	_, err := s.persist(ctx, get(s.base+"/shows"), &all)
 	return all, err
 }
 
@@ -165,7 +169,7 @@ func (s *shop) newest(ctx context.Context, limit int) ([]placedOrder, error) {
 	var page struct {
 		Orders []placedOrder `json:"orders"`
 	}
-	err := s.persist(ctx, get(fmt.Sprintf("%s/orders?limit=%d", s.base, limit)), &page)
+	_, err := s.persist(ctx, get(fmt.Sprintf("%s/orders?limit=%d", s.base, limit)), &page)
 	return page.Orders, err
 }
 
@@ -191,15 +195,26 @@ func (r *refusal) Error() string {
 }
 
 // persist sends a request until it is answered by anything but "busy" and a broken connection, and decodes a good answer.
-// Where nothing listens, the platform is not running, and that is said at once.
-func (s *shop) persist(ctx context.Context, request func() (*http.Request, error), into any) error {
+// Where nothing listens for a while, the platform is not running. unheard says that of a request that was sent no answer came.
+func (s *shop) persist(ctx context.Context, request func() (*http.Request, error), into any) (unheard bool, err error) {
+	var deaf time.Time // since when nothing listens
 	for {
 		again, err := s.try(ctx, request, into)
+		var refused *refusal
+		switch {
+		case !errors.Is(err, syscall.ECONNREFUSED):
+			deaf = time.Time{}
+			unheard = unheard || err != nil && !errors.As(err, &refused)
+		case deaf.IsZero():
+			deaf = time.Now()
+		case time.Since(deaf) > deafTime:
+			again = 0
+		}
 		if err == nil || again == 0 || ctx.Err() != nil {
-			return s.explain(ctx, err)
+			return unheard, s.explain(ctx, err)
 		}
 		if pause(ctx, again) != nil {
-			return s.explain(ctx, err)
+			return unheard, s.explain(ctx, err)
 		}
 	}
 }
@@ -214,7 +229,7 @@ func (s *shop) try(ctx context.Context, request func() (*http.Request, error), i
 	}
 	answer, err := s.client.Do(r.WithContext(ctx))
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return 0, fault.Unfit(s.line("up"), "the platform is not running: nothing listens on %s", s.base)
+		return shortPause, fault.Unfit(s.line("up")+"\n"+s.line("status"), "the platform, or its order-api, is not running: nothing listens on %s: %w", s.base, syscall.ECONNREFUSED)
 	}
 	if err != nil {
 		return shortPause, err
@@ -245,6 +260,8 @@ func (s *shop) explain(ctx context.Context, err error) error {
 	var busy *refusal
 	switch cause := context.Cause(ctx); {
 	case err == nil || cause == nil:
+		return err
+	case errors.Is(err, syscall.ECONNREFUSED) && errors.Is(cause, context.DeadlineExceeded):
 		return err
 	case !errors.Is(cause, context.DeadlineExceeded):
 		return cause

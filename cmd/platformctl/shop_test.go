@@ -244,18 +244,81 @@ func TestAnAPIThatSaysNothing(t *testing.T) {
 	}
 }
 
-func TestNothingListens(t *testing.T) {
+// nowhere is an address on which nothing listens, for now.
+func nowhere(t *testing.T) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := listener.Addr().String()
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err = newShop("http://"+address, typed).place(within(t, 20*time.Second), "key", wish{"1", 1, 1})
-	if fault.CodeOf(err) != fault.CodeUnfit || !strings.Contains(err.Error(), "the platform is not running") || fault.CureOf(err) != "platformctl up" {
-		t.Errorf("%v, cure %q", err, fault.CureOf(err))
+	return listener.Addr().String()
+}
+
+func TestNothingListens(t *testing.T) {
+	t.Parallel()
+	for _, long := range []time.Duration{300 * time.Millisecond, 20 * time.Second} {
+		_, err := newShop("http://"+nowhere(t), typed).place(within(t, long), "key", wish{"1", 1, 1})
+		if fault.CodeOf(err) != fault.CodeUnfit || !strings.Contains(err.Error(), "is not running: nothing listens") || strings.Contains(err.Error(), "may have been placed") ||
+			!strings.HasPrefix(fault.CureOf(err), "platformctl up\n") {
+			t.Errorf("%v, cure %q", err, fault.CureOf(err))
+		}
+	}
+}
+
+// A pod that starts anew refuses connections for a moment.
+func TestNothingListensForAMoment(t *testing.T) {
+	t.Parallel()
+	address, asked := nowhere(t), make(chan struct{}, 1)
+	s := newShop("http://"+address, typed)
+	s.client.Transport = &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+		}
+		return conn, err
+	}}
+	served := make(chan error, 1)
+	server := &http.Server{Handler: &api{}, ReadHeaderTimeout: time.Minute}
+	t.Cleanup(func() { _ = server.Close() })
+	go func() {
+		<-asked
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			served <- err
+			return
+		}
+		served <- server.Serve(listener)
+	}()
+	if id, err := s.place(within(t, 20*time.Second), "key", wish{"1", 1, 1}); err != nil || id != 17 {
+		t.Errorf("order %d: %v", id, err)
+	}
+	select {
+	case err := <-served:
+		t.Error(err)
+	default:
+	}
+}
+
+// Where an answer was lost, and then nothing listens, nobody can tell whether there is an order.
+func TestAnAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	a := &api{}
+	server := httptest.NewUnstartedServer(a)
+	a.troubles = []func(http.ResponseWriter){func(w http.ResponseWriter) {
+		cut(w)
+		_ = server.Listener.Close() // what listens is gone, too
+	}}
+	server.Start()
+	t.Cleanup(server.Close)
+	_, err := newShop(server.URL, typed).place(within(t, 300*time.Millisecond), "key", wish{"1", 1, 1})
+	if fault.CodeOf(err) != fault.CodeUnfit || !strings.Contains(err.Error(), "may have been placed") {
+		t.Error(err)
 	}
 }
 

@@ -120,6 +120,18 @@ func history(name string) (h *proof.History, err error) {
 	return h, nil
 }
 
+// appendTo opens a client history to go on with, or begins it. A file that is none stays as it is.
+func appendTo(name string) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("write the client history: %w", err)
+	}
+	if err := proof.Resume(file); err != nil {
+		return nil, errors.Join(fault.Usage("what its lines are: docs/history.md", "%s: %w", name, err), file.Close())
+	}
+	return file, nil
+}
+
 func writeJUnit(name string, r proof.Report) (err error) {
 	file, err := os.Create(name)
 	if err != nil {

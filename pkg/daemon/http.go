@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"runtime/debug"
 	"strconv"
 	"sync"
@@ -65,6 +66,8 @@ func NewServer(routes http.Handler, direct map[string]fasthttp.RequestHandler, l
 			pattern := append(append(append(make([]byte, 0, 64), ctx.Method()...), ' '), ctx.Path()...)
 			if found, ok := direct[string(pattern)]; ok {
 				handle, told = found, false
+			} else if _, err := url.ParseRequestURI(string(ctx.RequestURI())); err != nil { // the adaptor would answer in its own way
+				handle = func(ctx *fasthttp.RequestCtx) { unreadable(ctx, "the path or the query is not a URL's", log) }
 			}
 			defer func() { // one request's fault is not its neighbours'
 				if fault := recover(); fault != nil {
@@ -156,6 +159,12 @@ func refuse(ctx *fasthttp.RequestCtx, err error, log *slog.Logger) {
 	reply(ctx, map[string]string{"error": word, "message": message}, log)
 }
 
+// unreadable answers a request that came in whole and says nothing.
+func unreadable(ctx *fasthttp.RequestCtx, message string, log *slog.Logger) {
+	ctx.SetStatusCode(http.StatusBadRequest)
+	reply(ctx, map[string]string{"error": "invalid_request", "message": message}, log)
+}
+
 // reply writes an answer's body as JSON.
 func reply(ctx *fasthttp.RequestCtx, body map[string]string, log *slog.Logger) {
 	raw, err := json.Marshal(body)
@@ -187,13 +196,13 @@ const statusGone = 499
 // observed counts requests.
 func observed(requests *prometheus.HistogramVec, routes http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		began := time.Now()
+		began, method := time.Now(), method(r.Method) // of a client that left, the request may be another's when the work ends
 		noted := &status{ResponseWriter: w, code: http.StatusOK}
 		routes.ServeHTTP(noted, r)
 		if errors.Is(context.Cause(r.Context()), errGone) {
 			noted.code = statusGone
 		}
-		requests.WithLabelValues(method(r.Method), r.Pattern, strconv.Itoa(noted.code)).Observe(time.Since(began).Seconds())
+		requests.WithLabelValues(method, r.Pattern, strconv.Itoa(noted.code)).Observe(time.Since(began).Seconds())
 	})
 }
 

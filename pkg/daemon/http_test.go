@@ -51,6 +51,23 @@ func TestDirectRoutes(t *testing.T) {
 			t.Errorf("%s: %s", path, got)
 		}
 	}
+	// What no URL has is not the service's fault.
+	c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /orders/%zz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := io.ReadAll(answer.Body)
+	if want := `{"error":"invalid_request","message":"the path or the query is not a URL's"}` + "\n"; err != nil || answer.StatusCode != http.StatusBadRequest || string(raw) != want || answer.Close {
+		t.Errorf("%d %s %v", answer.StatusCode, raw, err)
+	}
 	// A request that has a fault is answered, and others are as before.
 	for range 3 {
 		if got := post(t, s.url+"/fault", ""); got != `500 {"error":"internal"} false` {

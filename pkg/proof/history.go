@@ -2,11 +2,13 @@ package proof
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -104,6 +106,26 @@ type Recorder struct {
 	keys int64
 	took int64 // 202s
 	err  error
+}
+
+// Resume makes ready for a Recorder what earlier ones wrote: what a killed one left of a last line is cut off. The error is that of a
+// file that is no history.
+func Resume(file *os.File) error {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil || size == 0 {
+		return err
+	}
+	tail := make([]byte, min(size, longestLine))
+	if _, err := file.ReadAt(tail, size-int64(len(tail))); err != nil {
+		return err
+	}
+	whole := size - int64(len(tail)) + int64(bytes.LastIndexByte(tail, '\n')) + 1
+	if whole > 0 {
+		if _, err := ReadHistory(io.NewSectionReader(file, 0, whole)); err != nil {
+			return err
+		}
+	}
+	return file.Truncate(whole)
 }
 
 // Record begins a history of a run of its own in out, which may hold those of earlier runs.

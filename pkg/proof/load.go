@@ -14,7 +14,10 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Load is orders to place at the API, all alike.
@@ -66,6 +69,7 @@ const (
 	answerTimeout = 10 * time.Second
 	afterwards    = 15 * time.Second
 	answerLimit   = 1 << 20
+	idle          = 500 * time.Millisecond // from then on it is looked whether the server has closed a connection
 )
 
 // Run places the orders and returns when the last is answered. A client that gets 503 waits as long as the answer says, if
@@ -80,7 +84,7 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	next := l.turns(began)
 	var all sync.WaitGroup
 	for i := range clients {
-		clients[i] = &client{load: l, request: l.request(""), obeys: l.Rate == 0 || l.Persist, statuses: map[int]int64{}, failures: map[string]int64{}}
+		clients[i] = &client{load: l, request: l.request(""), end: began.Add(l.Duration), statuses: map[int]int64{}, failures: map[string]int64{}}
 		if l.Persist {
 			clients[i].persist = began.Add(l.Duration)
 		}
@@ -135,7 +139,8 @@ type client struct {
 	load    Load
 	key     string // of the order in hand, where there is a history
 	request []byte
-	obeys   bool      // waits as long as a 503 says
+	end     time.Time // no order is begun from then on
+	rest    time.Time // nor before this, as a 503 said
 	persist time.Time // until then it sends an order again that got 503
 	last    time.Time // the same, since Until was closed
 
@@ -143,6 +148,7 @@ type client struct {
 	in       *bufio.Reader
 	body     []byte    // of the last answer, where there is a history
 	renew    time.Time // when the connection wants a new deadline
+	used     time.Time // when it was asked something last
 	sent     int64
 	statuses map[int]int64
 	failures map[string]int64
@@ -156,7 +162,13 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 	for again := false; ctx.Err() == nil; {
 		if !again {
 			var ok bool
-			if due, ok = next(); !ok || !wait(ctx, time.Until(due)) {
+			if due, ok = next(); !ok {
+				return
+			}
+			if c.rest.After(due) {
+				due = c.rest
+			}
+			if !due.Before(c.end) || !wait(ctx, time.Until(due)) {
 				return
 			}
 			c.sent++
@@ -183,10 +195,15 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 			continue
 		}
 		c.others = append(c.others, took)
-		if c.obeys && !wait(ctx, retry) {
-			return
+		switch {
+		case c.load.Persist:
+			if !wait(ctx, retry) {
+				return
+			}
+			again = status == http.StatusServiceUnavailable && c.persists()
+		case c.load.Rate == 0:
+			c.rest = time.Now().Add(retry)
 		}
-		again = status == http.StatusServiceUnavailable && c.persists()
 	}
 }
 
@@ -241,6 +258,10 @@ func (c *client) tell(status int, err error) {
 
 // order sends one order and reads its answer.
 func (c *client) order(ctx context.Context) (status int, retry time.Duration, err error) {
+	// What the server closed while nothing was asked takes no order: any client notices that before it sends.
+	if c.conn != nil && time.Since(c.used) > idle && ended(c.conn) {
+		c.hangUp()
+	}
 	if c.conn == nil {
 		c.conn, err = (&net.Dialer{Timeout: answerTimeout}).DialContext(ctx, "tcp", c.load.Address)
 		if err != nil {
@@ -249,7 +270,9 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 		c.in, c.renew = bufio.NewReaderSize(c.conn, 4<<10), time.Time{}
 	}
 	// Not for each order: setting it costs as much as reading the answer's head.
-	if now := time.Now(); now.After(c.renew) {
+	now := time.Now()
+	c.used = now
+	if now.After(c.renew) {
 		if err := c.conn.SetDeadline(now.Add(answerTimeout + time.Second)); err != nil {
 			return 0, 0, err
 		}
@@ -275,6 +298,26 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 		c.hangUp()
 	}
 	return status, retry, nil
+}
+
+// ended tells whether the server closed a connection on which nothing is under way. It looks without waiting.
+func ended(c net.Conn) bool {
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return true
+	}
+	var n int
+	var said error
+	if err := raw.Control(func(fd uintptr) {
+		n, _, said = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	}); err != nil {
+		return true
+	}
+	return n == 0 && said == nil || errors.Is(said, unix.ECONNRESET)
 }
 
 func (c *client) hangUp() {

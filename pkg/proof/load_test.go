@@ -53,6 +53,41 @@ func TestAnswersAreCounted(t *testing.T) {
 	}
 }
 
+// Who is told to come back when no more orders are begun does not wait for that.
+func TestABusyAPIDoesNotMakeALoadLonger(t *testing.T) {
+	t.Parallel()
+	address, orders := shop(t, func(_ int64, w http.ResponseWriter) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 3, Duration: 100 * time.Millisecond}.Run(t.Context())
+	if err != nil || a.Statuses[503] != 3 || orders.Load() != 3 || a.Took > time.Minute {
+		t.Errorf("%+v %v", a, err)
+	}
+}
+
+// A server that closes what is idle fails nobody.
+func TestAnIdleConnectionIsClosed(t *testing.T) {
+	t.Parallel()
+	var orders, connections atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		orders.Add(1)
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	server.Config.IdleTimeout = 50 * time.Millisecond
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			connections.Add(1)
+		}
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	a, err := Load{Address: strings.TrimPrefix(server.URL, "http://"), Show: 7, Quantity: 2, Clients: 1, Rate: 1, Duration: 2500 * time.Millisecond}.Run(t.Context())
+	if err != nil || a.Statuses[202] != 3 || orders.Load() != 3 || connections.Load() != 3 || len(a.Failures) > 0 {
+		t.Errorf("%+v %v, %d connections", a, err, connections.Load())
+	}
+}
+
 // An answer that takes long makes the orders behind it late, and that counts.
 func TestWhatIsDueCountsFromThen(t *testing.T) {
 	const stall = 200 * time.Millisecond
