@@ -119,9 +119,10 @@ func TestBodiesOfOldServices(t *testing.T) {
 		t.Errorf("%+v %v", order, err)
 	}
 	for body, key := range map[string]string{
-		`{"messageId":"m","type":"payment.succeeded","orderId":12,"userId":5}`:      "payment.failed", // the type decides
-		`{"messageId":"m","orderId":"12","amount":"12.50","userId":null}`:           "payment.succeeded",
-		`{"type":"payment.succeeded","orderId":12,"status":"FAILED","quantity":{}}`: "x",
+		`{"messageId":"m","type":"payment.succeeded","orderId":12,"userId":5}`:       "payment.failed", // the type decides
+		`{"messageId":"m","orderId":"12","amount":"12.50","userId":null}`:            "payment.succeeded",
+		`{"messageId":"m","orderId":12,"userId":"` + strings.Repeat("x", 300) + `"}`: "payment.succeeded", // an old service's: the order ends all the same
+		`{"type":"payment.succeeded","orderId":12,"status":"FAILED","quantity":{}}`:  "x",
 	} {
 		result, err := contract.DecodePaymentResult([]byte(body), key)
 		if err != nil || result.OrderID != 12 || result.Type != contract.KeyPaymentSucceeded {

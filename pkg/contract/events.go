@@ -184,9 +184,10 @@ func DecodeOrderCreated(body []byte) (OrderCreated, error) {
 func DecodePaymentResult(body []byte, key string) (PaymentResult, error) {
 	var w struct {
 		head
-		ShowID   loose `json:"showId"`
-		Quantity loose `json:"quantity"`
-		Amount   loose `json:"amount"`
+		UserID   whoever `json:"userId"`
+		ShowID   loose   `json:"showId"`
+		Quantity loose   `json:"quantity"`
+		Amount   loose   `json:"amount"`
 	}
 	if err := decode(body, &w, &w.head); err != nil {
 		return PaymentResult{}, err
@@ -198,7 +199,7 @@ func DecodePaymentResult(body []byte, key string) (PaymentResult, error) {
 		return PaymentResult{}, fmt.Errorf("type %.40q is neither %s nor %s", w.Type, KeyPaymentSucceeded, KeyPaymentFailed)
 	}
 	return PaymentResult{
-		MessageID: w.MessageID, CreatedAt: w.CreatedAt.Time, Type: w.Type, OrderID: int32(w.OrderID), UserID: w.UserID,
+		MessageID: w.MessageID, CreatedAt: w.CreatedAt.Time, Type: w.Type, OrderID: int32(w.OrderID), UserID: w.UserID.UserID,
 		ShowID: int32(w.ShowID), Quantity: int32(w.Quantity), Amount: int32(w.Amount), Status: w.Status,
 	}, nil
 }
@@ -220,6 +221,16 @@ func decode(body []byte, w any, h *head) error {
 	}
 	if h.OrderID < 1 {
 		return errors.New("orderId is missing or below 1")
+	}
+	return nil
+}
+
+// whoever is a user's id that nothing depends on: what is none is left out.
+type whoever struct{ UserID }
+
+func (w *whoever) UnmarshalJSON(raw []byte) error {
+	if w.UserID.UnmarshalJSON(raw) != nil {
+		w.UserID = nil
 	}
 	return nil
 }

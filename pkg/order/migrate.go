@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"strings"
+	"time"
 
 	"platformctl/pkg/postgres"
 )
@@ -40,10 +41,23 @@ func Migrate(ctx context.Context, url string, passwords Passwords, log *slog.Log
 		if final(err) {
 			refused, err = err, nil
 		}
+		if postgres.Code(err) == lockNotAvailable {
+			select {
+			case <-time.After(leave):
+			case <-ctx.Done():
+			}
+		}
 		return err
 	})
 	return errors.Join(refused, err)
 }
+
+const (
+	// Whoever comes while a migration waits for a table waits behind it. So it waits for a second, and then leaves the table to
+	// the others for a while.
+	lockNotAvailable = "55P03"
+	leave            = 3 * time.Second
+)
 
 func migrate(ctx context.Context, url string, passwords Passwords, log *slog.Logger) error {
 	conn, err := postgres.Connect(ctx, url)

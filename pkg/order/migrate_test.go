@@ -156,6 +156,45 @@ func TestMigrateWaitsForTheDatabase(t *testing.T) {
 	}
 }
 
+// A transaction that is in the way of a migration has others wait behind it for a moment alone.
+func TestMigrateLetsOthersPass(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.Old(t)
+	reader, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := reader.Exec(t.Context(), `SELECT count(*) FROM orders`); err != nil {
+		t.Fatal(err)
+	}
+	noted := &notes{}
+	done := make(chan error, 1)
+	go func() { done <- order.Migrate(t.Context(), db.URL, passwords, slog.New(noted)) }()
+	longest := time.Duration(0)
+	until(t, "a try in vain", func() bool {
+		began := time.Now()
+		if _, err := db.Pool.Exec(t.Context(), `INSERT INTO orders (user_id, show_id, quantity) VALUES ('old', 1, 1)`); err != nil {
+			t.Error(err)
+		}
+		longest = max(longest, time.Since(began))
+		return noted.have("the database is not ready to be migrated, trying again")
+	})
+	if longest > 5*time.Second {
+		t.Errorf("an order waited %s behind the migration", longest)
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("it does not come to an end")
+	}
+}
+
 // The services' roles can do what the services do, and nothing past it.
 func TestRolesOfLeastPrivilege(t *testing.T) {
 	db := postgrestest.New(t)

@@ -1,7 +1,7 @@
 -- +goose Up
 -- The seat counter. The database refuses to oversell whoever writes: our services, an old one that names only the old
 -- columns, or a person. It has a row of its own so that the foreign keys' locks on shows stay off it.
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '1s';
 LOCK TABLE shows, inventory_reservations IN SHARE ROW EXCLUSIVE MODE; -- old services wait a moment; nothing slips in uncounted
 
 -- +goose StatementBegin

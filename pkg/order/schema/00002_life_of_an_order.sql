@@ -1,5 +1,5 @@
 -- +goose Up
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '1s';
 
 -- +goose StatementBegin
 DO $$
@@ -20,15 +20,16 @@ BEGIN
 END $$;
 -- +goose StatementEnd
 
-ALTER TABLE orders ADD COLUMN ended_at timestamptz; -- when it became CONFIRMED or CANCELLED
+-- The tables in the order in which the old services lock them: payments before orders, and orders before their reservations.
 ALTER TABLE payments ADD COLUMN refund_due boolean NOT NULL DEFAULT false; -- paid, but the order had been cancelled
+CREATE UNIQUE INDEX payments_order ON payments (order_id);
+ALTER TABLE orders ADD COLUMN ended_at timestamptz; -- when it became CONFIRMED or CANCELLED
 
 -- Room on a page for the second version of a row: an order and its reservation are updated once.
 ALTER TABLE orders SET (fillfactor = 85);
 ALTER TABLE inventory_reservations SET (fillfactor = 85);
 
 CREATE UNIQUE INDEX inventory_reservations_order ON inventory_reservations (order_id);
-CREATE UNIQUE INDEX payments_order ON payments (order_id);
 -- Holds that may lapse: few rows, whatever the size of the table.
 CREATE INDEX inventory_reservations_held ON inventory_reservations (expires_at) INCLUDE (show_id, quantity, order_id) WHERE status = 'RESERVED';
 

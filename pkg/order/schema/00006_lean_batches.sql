@@ -1,5 +1,5 @@
 -- +goose Up
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '1s';
 
 -- An index that names status would have every reservation that ends written anew into all indexes.
 DROP INDEX inventory_reservations_held;

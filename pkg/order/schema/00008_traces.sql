@@ -1,5 +1,5 @@
 -- +goose Up
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '1s';
 
 -- What a trace tells of a hop beside its end: when it began (the request came in, the message was delivered), how often its message
 -- was delivered until then (tries), and, in the first row of an order, the trace that it belongs to.

@@ -1,5 +1,5 @@
 -- +goose Up
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '1s';
 
 -- Who consumed a queue, from when until when: a row a session. A delivery that was not finished leaves no row, and to note each one
 -- would cost every order. When a message comes again, a session that ended meanwhile is the one that had it.
