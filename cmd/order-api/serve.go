@@ -95,6 +95,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 			}},
 			{Name: "consumer", Run: consumer.Run},
 			{Name: "sweeper", Run: sweeper.Run},
+			{Name: "waiters", Run: func(ctx context.Context) error { return waiters.Watch(ctx, store, log) }},
 			{Name: "pace", Run: pace.Run},
 			{Name: "page", Run: live.Run},
 		},

@@ -155,7 +155,10 @@ func (f benchFlags) run(ctx context.Context, e *env) error {
 	} else {
 		err = printBench(e.Out, result)
 	}
-	return errors.Join(err, broken(e, result.Report))
+	if err = errors.Join(err, broken(e, result.Report)); err == nil && result.Answers.Accepted.Count == 0 {
+		err = fault.New(fault.CodeFailed, e.line("status")+"\n"+e.line("shows"), "no order was accepted")
+	}
+	return err
 }
 
 // shares tells the platform's processes by the uids of their pods, which stand in the names of their cgroups. What else runs

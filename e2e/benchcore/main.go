@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"platformctl/e2e/lab"
@@ -31,7 +32,8 @@ const firstPort = 27430
 const noBroker = "RABBITMQ_PORT=1"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) // "servers" ends what it runs by that
+	context.AfterFunc(ctx, stop)                                                           // a second Ctrl-C ends it at once
 	err := run(ctx, os.Args[1:])
 	stop()
 	if err != nil {

@@ -2,7 +2,6 @@ package order
 
 import (
 	"context"
-	"fmt"
 
 	"platformctl/pkg/contract"
 	"platformctl/pkg/outbox"
@@ -34,11 +33,7 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 		if err != nil {
 			return err
 		}
-		channel, err := s.Conn.Channel()
-		if err != nil {
-			return fmt.Errorf("open a channel: %w", err)
-		}
-		go depths.count(ctx, channel, pace)
+		go depths.count(ctx, s.Conn, pace, dialer.Log)
 		s.Up()
 		return relay.Session(ctx, s.Stop, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
 			return publisher.Publish(ctx, rabbit.Message{

@@ -2,6 +2,8 @@ package order
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -41,27 +43,47 @@ func (d *Depths) set(queues map[string]int) {
 }
 
 // count asks each second how many messages wait, until the session ends; then nobody knows.
-func (d *Depths) count(ctx context.Context, channel *amqp.Channel, pace *Pace) {
+func (d *Depths) count(ctx context.Context, conn *amqp.Connection, pace *Pace, log *slog.Logger) {
 	defer pace.Queued(0)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	for {
-		queues := map[string]int{}
-		for _, name := range []string{ToBePaid, ToBeSettled, DeadLetters} {
-			queue, err := channel.QueueDeclarePassive(name, true, false, false, false, nil)
-			if err != nil {
-				return // the session is over, or a queue was deleted: who publishes to it learns that
-			}
-			queues[name] = queue.Messages
+	said := ""
+	for channel := (*amqp.Channel)(nil); ; {
+		var err error
+		if channel == nil || channel.IsClosed() { // as the broker does it where a queue is missing
+			channel, err = conn.Channel()
 		}
-		pace.Queued(queues[ToBePaid] + queues[ToBeSettled])
-		d.set(queues)
+		var queues map[string]int
+		if err == nil {
+			queues, err = depths(channel)
+		}
+		switch {
+		case err == nil:
+			said = ""
+			pace.Queued(queues[ToBePaid] + queues[ToBeSettled])
+			d.set(queues)
+		case ctx.Err() == nil && said != err.Error():
+			said = err.Error()
+			log.WarnContext(ctx, "the queues cannot be measured, trying again", "error", said)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
 	}
+}
+
+func depths(channel *amqp.Channel) (map[string]int, error) {
+	queues := map[string]int{}
+	for _, name := range []string{ToBePaid, ToBeSettled, DeadLetters} {
+		queue, err := channel.QueueDeclarePassive(name, true, false, false, false, nil)
+		if err != nil {
+			return nil, fmt.Errorf("measure %s: %w", name, err)
+		}
+		queues[name] = queue.Messages
+	}
+	return queues, nil
 }
 
 // depthStale is how old what the broker told may be for the metrics: an old number would look like a new one.

@@ -40,8 +40,8 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(s.Pause)
 	defer ticker.Stop()
 	for {
-		s.expire(ctx)
 		for more := true; more && ctx.Err() == nil; {
+			s.expire(ctx) // first, and again between the keys of a night
 			more = s.forget(ctx)
 		}
 		select {

@@ -97,6 +97,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	}
 	part(s.intake.Run)
 	part(s.sweeper.Run)
+	part(func(ctx context.Context) error { return waiters.Watch(ctx, s.store, log) })
 	part(s.pace.Run)
 	if !o.noRelay {
 		s.broker = rabbittest.NewProxy(t, vhost)

@@ -26,9 +26,7 @@ const (
 	longestWait = 30 * time.Second
 	// A page of orders.
 	defaultPage, longestPage = 50, 500
-	// askAgain is how often a waiting request looks by itself: another replica may have ended the order.
-	askAgain   = 250 * time.Millisecond
-	retryAfter = "1" // seconds
+	retryAfter               = "1" // seconds
 	// statusGone is what is counted for a client that left before its answer, as web servers do; it would be another's fault as a 503.
 	statusGone = 499
 	mediaType  = "application/json; charset=utf-8"
@@ -187,8 +185,6 @@ func (a *API) show(w http.ResponseWriter, r *http.Request) {
 func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	again := time.NewTicker(askAgain)
-	defer again.Stop()
 	ended, leave := a.Waiters.Wait(id) // before the first look, so that no end is missed
 	defer leave()
 	for last := wait == 0; ; {
@@ -201,7 +197,6 @@ func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, er
 			last = true
 		case <-over.C:
 			last = true
-		case <-again.C:
 		case <-ctx.Done():
 			return View{}, context.Cause(ctx)
 		}

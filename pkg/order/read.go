@@ -51,6 +51,23 @@ func (v View) utc() View {
 	return v
 }
 
+const endedOrders = `SELECT id FROM orders WHERE id = ANY($1::int4[]) AND status <> 'PENDING'`
+
+// Ended returns which of the orders are PENDING no more.
+func (s *Store) Ended(ctx context.Context, orders []int32) ([]int32, error) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	rows, err := s.DB.Query(ctx, endedOrders, orders)
+	if err != nil {
+		return nil, fmt.Errorf("ask for %d orders: %w", len(orders), err)
+	}
+	ended, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("ask for %d orders: %w", len(orders), err)
+	}
+	return ended, nil
+}
+
 // A page is a short walk down the primary key, and a look-up a payment: LATERAL with its limit keeps the planner from joining
 // the whole of both tables.
 const pageOfOrders = `

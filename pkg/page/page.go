@@ -254,7 +254,7 @@ func (p *Page) refresh(ctx context.Context) {
 		p.look(ctx)
 		p.read = time.Now()
 	}
-	p.broker()
+	p.send(ctx, map[string]any{"broker": p.broker()}, nil)
 }
 
 // known is the state as it was read last.
