@@ -79,7 +79,9 @@ sums AS (
 ), running AS (
 	SELECT o.show_id, sum(CASE e.hop WHEN 'accepted' THEN o.quantity ELSE -o.quantity END)
 		OVER (PARTITION BY o.show_id ORDER BY e.at, e.hop = 'accepted' ROWS UNBOUNDED PRECEDING) AS seats
-	FROM order_events e JOIN orders o ON o.id = e.order_id WHERE e.hop IN ('accepted', 'cancelled', 'expired')
+	FROM order_events e JOIN orders o ON o.id = e.order_id JOIN lives l ON l.id = e.order_id LEFT JOIN inventory_reservations r ON r.order_id = e.order_id
+	WHERE e.hop IN ('accepted', 'cancelled', 'expired')
+		AND (l.ends > 0 OR r.status IN ('RESERVED', 'COMMITTED')) -- an old service that cancels leaves no time at which the seats came back
 ), peaks AS (
 	SELECT show_id, max(seats) AS peak FROM running GROUP BY show_id
 ), unpaid AS (

@@ -133,6 +133,26 @@ func TestEveryInvariantGoesRed(t *testing.T) {
 }
 
 // What the orders' own history tells of, and what a client's does.
+// An old service cancels an order and leaves its hold, which lapses later: nobody notes when its seats came back, and they may be sold again.
+func TestSeatsThatCameBackUnnoted(t *testing.T) {
+	t.Parallel()
+	db := postgrestest.New(t)
+	connection{db.Pool}.do(t, life...)
+	connection{db.Pool}.do(t,
+		`INSERT INTO order_events (order_id, hop, at, pod) SELECT id, 'accepted', now() - interval '60 s', 'p' FROM orders WHERE id < 4`,
+		`INSERT INTO order_events (order_id, hop, at, pod) VALUES (1, 'confirmed', now() - interval '58 s', 'p'), (2, 'cancelled', now() - interval '58 s', 'p')`,
+		`UPDATE shows SET capacity = 4 WHERE id = 1`)
+	r, err := Verify(t.Context(), Platform{Database: connection{db.Pool}, Broker: resting{}}, 0, func(int64, int64, int64) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Invariants {
+		if f.ID == "I2" && !f.Holds {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 func TestTheirLivesGoRed(t *testing.T) {
 	db := postgrestest.New(t)
 	connection{db.Pool}.do(t, life...)
