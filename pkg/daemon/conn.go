@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -20,7 +21,8 @@ const (
 	unreadTimeout = 500 * time.Millisecond
 	unreadLimit   = 1 << 20
 	// readAhead holds an order with its headers.
-	readAhead = 512
+	readAhead   = 512
+	acceptAgain = 50 * time.Millisecond // where the machine has no more files or buffers
 )
 
 // limited is a listener with so many connections at once; who comes then waits until one is closed.
@@ -46,12 +48,27 @@ func (l *limited) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.places
-		return nil, err
+	for {
+		c, err := l.Listener.Accept()
+		switch {
+		case err == nil:
+			return &conn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+		case !short(err):
+			<-l.places
+			return nil, err
+		}
+		select {
+		case <-time.After(acceptAgain):
+		case <-l.closed:
+			<-l.places
+			return nil, net.ErrClosed
+		}
 	}
-	return &conn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// short tells whether no connection can be taken for now: for the server an error of its listener would be the end.
+func short(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // Close implements net.Listener.

@@ -75,13 +75,21 @@ type running struct {
 	done chan error
 }
 
-func start(t *testing.T, s daemon.Service) running {
+func listen(t *testing.T) net.Listener {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Name, s.Log, s.Listener, s.Registry = "test", slog.New(slog.DiscardHandler), listener, daemon.NewRegistry()
+	return listener
+}
+
+func start(t *testing.T, s daemon.Service) running {
+	t.Helper()
+	s.Name, s.Log, s.Registry = "test", slog.New(slog.DiscardHandler), daemon.NewRegistry()
+	if s.Listener == nil {
+		s.Listener = listen(t)
+	}
 	if s.Routes == nil {
 		s.Routes = http.NewServeMux()
 	}
@@ -89,7 +97,7 @@ func start(t *testing.T, s daemon.Service) running {
 		s.Ready = func(context.Context) error { return nil }
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	r := running{url: "http://" + listener.Addr().String(), stop: stop, done: make(chan error, 1)}
+	r := running{url: "http://" + s.Listener.Addr().String(), stop: stop, done: make(chan error, 1)}
 	finished := make(chan struct{})
 	go func() {
 		r.done <- daemon.Run(ctx, s)

@@ -6,7 +6,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -84,6 +87,30 @@ func TestDirectRoutes(t *testing.T) {
 	<-stopping
 	if got := post(t, s.url+"/echo", "hello"); got != "202 hello true" {
 		t.Errorf("while it stops: %s", got)
+	}
+}
+
+// short is a listener that has no file left for some connections.
+type short struct {
+	net.Listener
+	times atomic.Int64
+}
+
+func (s *short) Accept() (net.Conn, error) {
+	if s.times.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return s.Listener.Accept()
+}
+
+// A machine that has no files left for a moment is no end of a service.
+func TestNoFilesAreLeftForAMoment(t *testing.T) {
+	t.Parallel()
+	l := &short{Listener: listen(t)}
+	l.times.Store(3)
+	s := start(t, daemon.Service{Listener: l, Direct: direct()})
+	if got := post(t, s.url+"/echo", "hello"); got != "202 hello false" {
+		t.Error(got)
 	}
 }
 
