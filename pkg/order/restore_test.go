@@ -4,6 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"platformctl/pkg/contract"
+	"platformctl/pkg/order"
+	"platformctl/pkg/postgres"
 	"platformctl/pkg/postgres/postgrestest"
 )
 
@@ -47,4 +50,38 @@ func TestAllTablesAreReplacedUnderTheService(t *testing.T) {
 	if n := orders(t, s); n != 101 {
 		t.Errorf("%d orders are there", n)
 	}
+}
+
+// A batch whose answer was lost is known by its orders: others' orders may have come to have the same ids.
+func TestARepeatedBatchIsKnownByItsOrders(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	ids, err := s.store.ReserveIDs(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO orders (id, user_id, show_id, quantity) VALUES ($1, 'another', 3, 120)`, ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	batch := []order.Request{
+		{ID: ids[0], User: contract.UserID("1"), Show: 3, Quantity: 120, CreatedAt: time.Now()},
+		{ID: ids[1], User: contract.UserID("2"), Show: 3, Quantity: 2, CreatedAt: time.Now()},
+	}
+	if outcomes, err := s.store.Accept(t.Context(), batch, true); !postgres.IsDuplicate(err, "orders") {
+		t.Errorf("%+v %v", outcomes, err)
+	}
+	if _, err := s.db.Pool.Exec(t.Context(), `DELETE FROM orders`); err != nil {
+		t.Fatal(err)
+	}
+	// Whoever was refused by the first try is refused by the second, though the seats have come back meanwhile.
+	for _, repeated := range []bool{false, true} {
+		outcomes, err := s.store.Accept(t.Context(), batch, repeated)
+		if err != nil || !outcomes[0].Accepted || outcomes[0].ID != ids[0] || outcomes[1].Accepted || outcomes[1].Available >= 2 {
+			t.Errorf("repeated %t: %+v %v", repeated, outcomes, err)
+		}
+		if _, err := s.store.Settle(t.Context(), ids[:1], nil, order.Arrival{At: time.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	counted(t, s.db)
 }
