@@ -42,7 +42,7 @@ func newBench(e *env) *cobra.Command {
 measures. Each client orders again when it has its answer; with --rate orders
 are due at fixed times, and a latency counts from then on, however late the
 order was sent. Afterwards it waits for the last order to end and verifies: exit
-code 5 if an invariant is broken.
+code 5 if an invariant is broken, and 1 if no order was accepted.
 
 It makes a show of its own, and deletes that with its orders when all is done;
 after an interrupt, or where something is broken, they stay. With --show the

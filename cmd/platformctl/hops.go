@@ -50,7 +50,7 @@ func (f orderFlags) hops(ctx context.Context, e *env, p thePlatform, s *shop, id
 	case errors.Is(err, errNoOrder):
 		return e.noOrder(id)
 	case life.Order == 0 || err != nil && !late:
-		return fault.New(fault.CodeOf(err), e.line("status"), "%w", err)
+		return fault.New(fault.CodeOf(err), e.line("status")+"\n"+e.line(fmt.Sprintf("order %d", id)), "order %d: %w", id, err)
 	}
 	traces, err := e.tell(ctx, p, []inspect.Life{life})
 	if err != nil {

@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -88,7 +90,7 @@ func (s *shop) place(ctx context.Context, key string, o wish) (id int64, err err
 		return request, err
 	}, &accepted)
 	var refused *refusal
-	if errors.As(err, &refused) {
+	if errors.As(err, &refused) && (!unheard || refused.status < http.StatusInternalServerError) {
 		return 0, s.refused(ctx, refused, o, err)
 	}
 	if err != nil && unheard {
@@ -198,17 +200,22 @@ func (r *refusal) Error() string {
 // Where nothing listens for a while, the platform is not running. unheard says that of a request that was sent no answer came.
 func (s *shop) persist(ctx context.Context, request func() (*http.Request, error), into any) (unheard bool, err error) {
 	var deaf time.Time // since when nothing listens
+	var refused error  // by the machine, since then
 	for {
-		again, err := s.try(ctx, request, into)
-		var refused *refusal
+		again, lost, err := s.try(ctx, request, into)
+		unheard = unheard || lost
 		switch {
-		case !errors.Is(err, syscall.ECONNREFUSED):
-			deaf = time.Time{}
-			unheard = unheard || err != nil && !errors.As(err, &refused)
-		case deaf.IsZero():
-			deaf = time.Now()
-		case time.Since(deaf) > deafTime:
-			again = 0
+		case errors.Is(err, syscall.ECONNREFUSED):
+			if refused = err; deaf.IsZero() {
+				deaf = time.Now()
+			}
+			if time.Since(deaf) > deafTime {
+				again = 0
+			}
+		case refused != nil && !lost && ctx.Err() != nil: // this try came too late to be refused
+			err = refused
+		default:
+			deaf, refused = time.Time{}, nil
 		}
 		if err == nil || again == 0 || ctx.Err() != nil {
 			return unheard, s.explain(ctx, err)
@@ -219,40 +226,43 @@ func (s *shop) persist(ctx context.Context, request func() (*http.Request, error
 	}
 }
 
-// try sends a request once. again is 0 where another try would be of no use, else the time until then.
-func (s *shop) try(ctx context.Context, request func() (*http.Request, error), into any) (again time.Duration, err error) {
+// try sends a request once. again is 0 where another try would be of no use, else the time until then. lost says that the request
+// may have come there, and its answer did not come here.
+func (s *shop) try(ctx context.Context, request func() (*http.Request, error), into any) (again time.Duration, lost bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	r, err := request()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	answer, err := s.client.Do(r.WithContext(ctx))
 	if errors.Is(err, syscall.ECONNREFUSED) {
-		return shortPause, fault.Unfit(s.line("up")+"\n"+s.line("status"), "the platform, or its order-api, is not running: nothing listens on %s: %w", s.base, syscall.ECONNREFUSED)
+		return shortPause, false, fault.Unfit(s.line("up")+"\n"+s.line("status"), "the platform, or its order-api, is not running: nothing listens on %s: %w", s.base, syscall.ECONNREFUSED)
 	}
 	if err != nil {
-		return shortPause, err
+		return shortPause, connected.Load(), err
 	}
 	defer func() { _ = answer.Body.Close() }() // it was read; nothing is lost
 	text, err := io.ReadAll(io.LimitReader(answer.Body, answerSize))
 	if err != nil {
-		return shortPause, fmt.Errorf("%s %s: read the answer: %w", r.Method, r.URL, err)
+		return shortPause, true, fmt.Errorf("%s %s: read the answer: %w", r.Method, r.URL, err)
 	}
 	if answer.StatusCode/100 == 2 {
 		if err := json.Unmarshal(text, into); err != nil {
-			return 0, fmt.Errorf("%s %s: the answer is not what the platform's API says: %w", r.Method, r.URL, err)
+			return 0, false, fmt.Errorf("%s %s: the answer is not what the platform's API says: %w", r.Method, r.URL, err)
 		}
-		return 0, nil
+		return 0, false, nil
 	}
 	no := &refusal{method: r.Method, url: r.URL.String(), status: answer.StatusCode}
 	if json.Unmarshal(text, no) != nil {
 		no.Reason = strings.TrimSpace(string(text[:min(len(text), 200)])) // not JSON: shown as it came
 	}
 	if answer.StatusCode == http.StatusServiceUnavailable {
-		return retryAfter(answer.Header.Get("Retry-After")), no
+		return retryAfter(answer.Header.Get("Retry-After")), false, no
 	}
-	return 0, no
+	return 0, false, no
 }
 
 // explain names the time-out where the last try's error is all that there is.

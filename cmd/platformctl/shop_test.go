@@ -316,7 +316,7 @@ func TestAnAnswerIsLost(t *testing.T) {
 	}}
 	server.Start()
 	t.Cleanup(server.Close)
-	_, err := newShop(server.URL, typed).place(within(t, 300*time.Millisecond), "key", wish{"1", 1, 1})
+	_, err := newShop(server.URL, typed).place(within(t, 2*time.Second), "key", wish{"1", 1, 1})
 	if fault.CodeOf(err) != fault.CodeUnfit || !strings.Contains(err.Error(), "may have been placed") {
 		t.Error(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -127,7 +128,10 @@ func appendTo(name string) (*os.File, error) {
 		return nil, fmt.Errorf("write the client history: %w", err)
 	}
 	if err := proof.Resume(file); err != nil {
-		return nil, errors.Join(fault.Usage("what its lines are: docs/history.md", "%s: %w", name, err), file.Close())
+		if disk := (*fs.PathError)(nil); !errors.As(err, &disk) {
+			err = fault.Usage("what its lines are: docs/history.md", "%s: %w", name, err)
+		}
+		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
 }

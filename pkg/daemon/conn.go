@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"sync"
@@ -28,14 +29,15 @@ const (
 // limited is a listener with so many connections at once; who comes then waits until one is closed.
 type limited struct {
 	net.Listener
+	log    *slog.Logger
 	places chan struct{}
 	closed chan struct{}
 	close  func() error
 }
 
-func limit(l net.Listener, n int) *limited {
+func limit(l net.Listener, n int, log *slog.Logger) *limited {
 	closed := make(chan struct{})
-	return &limited{Listener: l, places: make(chan struct{}, n), closed: closed, close: sync.OnceValue(func() error {
+	return &limited{Listener: l, log: log, places: make(chan struct{}, n), closed: closed, close: sync.OnceValue(func() error {
 		close(closed)
 		return l.Close()
 	})}
@@ -48,7 +50,7 @@ func (l *limited) Accept() (net.Conn, error) {
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
-	for {
+	for told := false; ; told = true {
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
@@ -56,6 +58,8 @@ func (l *limited) Accept() (net.Conn, error) {
 		case !short(err):
 			<-l.places
 			return nil, err
+		case !told:
+			l.log.Error("no connection can be taken, trying again", "error", err.Error())
 		}
 		select {
 		case <-time.After(acceptAgain):

@@ -80,7 +80,7 @@ func NewRegistry() *prometheus.Registry {
 func Run(ctx context.Context, s Service) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryBound))
-	s.Listener = limit(s.Listener, cmp.Or(s.Connections, connections))
+	s.Listener = limit(s.Listener, cmp.Or(s.Connections, connections), s.Log)
 	d := &running{Service: s}
 	server := d.server()
 	failed := make(chan error, len(s.Parts)+1)

@@ -199,7 +199,7 @@ func observed(requests *prometheus.HistogramVec, routes http.Handler) http.Handl
 		began, method := time.Now(), method(r.Method) // of a client that left, the request may be another's when the work ends
 		noted := &status{ResponseWriter: w, code: http.StatusOK}
 		routes.ServeHTTP(noted, r)
-		if errors.Is(context.Cause(r.Context()), errGone) {
+		if !noted.wrote && errors.Is(context.Cause(r.Context()), errGone) {
 			noted.code = statusGone
 		}
 		requests.WithLabelValues(method, r.Pattern, strconv.Itoa(noted.code)).Observe(time.Since(began).Seconds())
@@ -230,13 +230,20 @@ func method(m string) string {
 // status is a ResponseWriter that knows what was answered.
 type status struct {
 	http.ResponseWriter
-	code int
+	code  int
+	wrote bool
 }
 
 // WriteHeader implements http.ResponseWriter.
 func (s *status) WriteHeader(code int) {
-	s.code = code
+	s.code, s.wrote = code, true
 	s.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (s *status) Write(b []byte) (int, error) {
+	s.wrote = true
+	return s.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController find what is behind.

@@ -63,6 +63,7 @@ func (d *Depths) count(ctx context.Context, conn *amqp.Connection, pace *Pace, l
 			pace.Queued(queues[ToBePaid] + queues[ToBeSettled])
 			d.set(queues)
 		case ctx.Err() == nil && said != err.Error():
+			pace.Queued(0) // nobody knows
 			said = err.Error()
 			log.WarnContext(ctx, "the queues cannot be measured, trying again", "error", said)
 		}

@@ -46,10 +46,20 @@ func TestHoldsOfAShowThatIsNoMore(t *testing.T) {
 	}
 }
 
-// An old service confirms an order and leaves its reservation as it was. Where that is committed while the hold is looked at, the
-// seats stay sold.
-func TestAHoldWhoseOrderIsConfirmedMeanwhile(t *testing.T) {
+// An old service ends an order and leaves its reservation as it was. Where that is committed while the hold is looked at, the seats of
+// one that was confirmed stay sold, and those of the other come back.
+func TestAHoldWhoseOrderEndsMeanwhile(t *testing.T) {
 	t.Parallel()
+	for status, hold := range map[string]string{"CONFIRMED": "RESERVED", "CANCELLED": "EXPIRED"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			endsMeanwhile(t, status, hold)
+		})
+	}
+}
+
+func endsMeanwhile(t *testing.T, status, hold string) {
+	t.Helper()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.stop()
 	id := lapse(t, s.db, `SELECT interval '1 min'`)[0]
@@ -57,7 +67,7 @@ func TestAHoldWhoseOrderIsConfirmedMeanwhile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := old.Exec(t.Context(), `UPDATE orders SET status = 'CONFIRMED' WHERE id = $1`, id); err != nil {
+	if _, err := old.Exec(t.Context(), `UPDATE orders SET status = $2 WHERE id = $1`, id, status); err != nil {
 		t.Fatal(err)
 	}
 	type found struct {
@@ -78,7 +88,7 @@ func TestAHoldWhoseOrderIsConfirmedMeanwhile(t *testing.T) {
 	if f := <-expired; f.error != nil || len(f.Orders) > 0 {
 		t.Errorf("%+v", f)
 	}
-	if got := stateOf(t, s.db, id); got != (state{"CONFIRMED", "RESERVED", false}) {
+	if got := stateOf(t, s.db, id); got != (state{status, hold, false}) {
 		t.Errorf("%+v", got)
 	}
 	counted(t, s.db)

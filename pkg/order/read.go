@@ -105,7 +105,7 @@ type Show struct {
 }
 
 // For what is held the reservations are read that have not ended long ago: an index that names their state would have each that ends
-// written anew into all indexes. Of the others the sweeper left none but those that an old service confirmed: they are sold.
+// written anew into all indexes. Of the others the sweeper leaves, in a moment, none but those that an old service confirmed: they are sold.
 const allShows = `
 SELECT s.id, s.name, s.venue, s.starts_at, c.capacity, c.capacity - c.held, coalesce(h.seats, 0)::int4, (c.held - coalesce(h.seats, 0))::int4
 FROM shows s JOIN show_seats c ON c.show_id = s.id

@@ -241,11 +241,11 @@ WITH lapsed AS (
 ), reservations AS (
 	UPDATE inventory_reservations r SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED' AND (
 		order_id = ANY(ARRAY(SELECT id FROM lapsed))
-		OR NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status IN ('PENDING', 'CONFIRMED')))
+		OR NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status IN ('PENDING', 'CONFIRMED'))) RETURNING id
 ), history AS (
 	INSERT INTO order_events (order_id, hop, pod) SELECT id, 'expired', $3 FROM lapsed
 )
-SELECT id FROM lapsed`
+SELECT ARRAY(SELECT id FROM lapsed), (SELECT count(*) FROM reservations)`
 
 // Lapsed is what Expire found.
 type Lapsed struct {
@@ -276,8 +276,10 @@ func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, 
 	for some := range slices.Chunk(holds, expireLimit) {
 		err := postgres.EachGood(some,
 			func(part []hold) error {
-				cancelled, err := s.expire(ctx, part)
-				found.Orders = append(found.Orders, cancelled...)
+				ended, err := s.expire(ctx, part, &found)
+				if err == nil && ended < len(part) { // somebody was at an order meanwhile: now it can be seen what he did
+					_, err = s.expire(ctx, part, &found)
+				}
 				return err
 			},
 			func(h hold, err error) {
@@ -293,19 +295,18 @@ func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, 
 // hold is a reservation and the order that it is for.
 type hold struct{ id, order int32 }
 
-func (s *Store) expire(ctx context.Context, holds []hold) (cancelled []int32, err error) {
+// expire ends holds with their orders, which it adds to found, and returns how many it ended.
+func (s *Store) expire(ctx context.Context, holds []hold, found *Lapsed) (ended int, err error) {
 	orders, reservations := make([]int32, len(holds)), make([]int32, len(holds))
 	for i, h := range holds {
 		orders[i], reservations[i] = h.order, h.id
 	}
-	rows, err := s.DB.Query(ctx, expireOrders, orders, reservations, s.Pod)
-	if err == nil {
-		cancelled, err = pgx.CollectRows(rows, pgx.RowTo[int32])
+	var cancelled []int32
+	if err := s.DB.QueryRow(ctx, expireOrders, orders, reservations, s.Pod).Scan(&cancelled, &ended); err != nil {
+		return 0, fmt.Errorf("expire %d holds: %w", len(holds), err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("expire %d holds: %w", len(holds), err)
-	}
-	return cancelled, nil
+	found.Orders = append(found.Orders, cancelled...)
+	return ended, nil
 }
 
 const forgetKeys = `

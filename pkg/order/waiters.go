@@ -59,6 +59,7 @@ func (w *Waiters) Ended(orders []int32) {
 const (
 	watchPause = 250 * time.Millisecond
 	watchShare = 10 // a look takes at most this part of the time, however many wait
+	watchMost  = 2 * time.Second
 )
 
 // Watch wakes, until ctx ends, those whose orders another replica has ended. One statement asks for all: thousands who wait while
@@ -80,7 +81,7 @@ func (w *Waiters) Watch(ctx context.Context, store *Store, log *slog.Logger) err
 			}
 			w.Ended(ended)
 		}
-		timer.Reset(max(watchPause, watchShare*time.Since(began)))
+		timer.Reset(min(max(watchPause, watchShare*time.Since(began)), watchMost))
 	}
 }
 

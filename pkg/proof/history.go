@@ -108,25 +108,35 @@ type Recorder struct {
 	err  error
 }
 
-// Resume makes ready for a Recorder what earlier ones wrote: what a killed one left of a last line is cut off. The error is that of a
-// file that is no history.
+// Resume makes ready for a Recorder what earlier ones wrote: what a killed one left of a last line is cut off. A file that is no history
+// stays as it is, and is an error.
 func Resume(file *os.File) error {
 	size, err := file.Seek(0, io.SeekEnd)
 	if err != nil || size == 0 {
 		return err
 	}
-	tail := make([]byte, min(size, longestLine))
-	if _, err := file.ReadAt(tail, size-int64(len(tail))); err != nil {
+	end := make([]byte, min(size, longestLine))
+	if _, err := file.ReadAt(end, size-int64(len(end))); err != nil {
 		return err
 	}
-	whole := size - int64(len(tail)) + int64(bytes.LastIndexByte(tail, '\n')) + 1
+	left := end[bytes.LastIndexByte(end, '\n')+1:]
+	whole := size - int64(len(left))
 	if whole > 0 {
 		if _, err := ReadHistory(io.NewSectionReader(file, 0, whole)); err != nil {
 			return err
 		}
 	}
+	if len(left) == 0 {
+		return nil
+	}
+	if n := min(len(left), len(lineBegins)); string(left[:n]) != lineBegins[:n] {
+		return errors.New("its last line is none of a client history, and has no end")
+	}
 	return file.Truncate(whole)
 }
+
+// lineBegins is how each line that a Recorder writes begins.
+const lineBegins = `{"at":"`
 
 // Record begins a history of a run of its own in out, which may hold those of earlier runs.
 func Record(out io.Writer) *Recorder {

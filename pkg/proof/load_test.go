@@ -60,8 +60,8 @@ func TestABusyAPIDoesNotMakeALoadLonger(t *testing.T) {
 		w.Header().Set("Retry-After", "600")
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
-	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 3, Duration: 100 * time.Millisecond}.Run(t.Context())
-	if err != nil || a.Statuses[503] != 3 || orders.Load() != 3 || a.Took > time.Minute {
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 3, Duration: 10 * time.Second}.Run(t.Context())
+	if err != nil || a.Statuses[503] != 3 || orders.Load() != 3 || a.Took > 5*time.Second {
 		t.Errorf("%+v %v", a, err)
 	}
 }
@@ -82,7 +82,7 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	}
 	server.Start()
 	t.Cleanup(server.Close)
-	a, err := Load{Address: strings.TrimPrefix(server.URL, "http://"), Show: 7, Quantity: 2, Clients: 1, Rate: 1, Duration: 2500 * time.Millisecond}.Run(t.Context())
+	a, err := Load{Address: strings.TrimPrefix(server.URL, "http://"), Show: 7, Quantity: 2, Clients: 1, Rate: 0.5, Duration: 5 * time.Second}.Run(t.Context())
 	if err != nil || a.Statuses[202] != 3 || orders.Load() != 3 || connections.Load() != 3 || len(a.Failures) > 0 {
 		t.Errorf("%+v %v, %d connections", a, err, connections.Load())
 	}

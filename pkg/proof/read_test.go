@@ -132,7 +132,6 @@ func TestEveryInvariantGoesRed(t *testing.T) {
 	})
 }
 
-// What the orders' own history tells of, and what a client's does.
 // An old service cancels an order and leaves its hold, which lapses later: nobody notes when its seats came back, and they may be sold again.
 func TestSeatsThatCameBackUnnoted(t *testing.T) {
 	t.Parallel()
@@ -153,6 +152,7 @@ func TestSeatsThatCameBackUnnoted(t *testing.T) {
 	}
 }
 
+// What the orders' own history tells of, and what a client's does.
 func TestTheirLivesGoRed(t *testing.T) {
 	db := postgrestest.New(t)
 	connection{db.Pool}.do(t, life...)

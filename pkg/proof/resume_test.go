@@ -24,6 +24,8 @@ func TestAHistoryGoesOn(t *testing.T) {
 		{"cut off in its first line", `{"at":"2026-01`, 1, 1},
 		{"notes", "buy milk\nand bread\n", 0, 0},
 		{"a history, and notes", earlier.String() + "buy milk\n", 0, 0},
+		{"a note", "buy milk", 0, 0},
+		{"a history, and a note", earlier.String() + "buy milk", 0, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
