@@ -139,13 +139,16 @@ func get(t *testing.T, url string) (int, string, bool) {
 // Headers that are larger than any client of ours needs are refused; what is a little smaller is answered.
 func TestHeadersAreLimited(t *testing.T) {
 	s := start(t, daemon.Service{})
-	for size, want := range map[int]int{15 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge, 700 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+	for size, want := range map[int]int{15 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge, 700 << 10: http.StatusRequestHeaderFieldsTooLarge, 8 << 20: http.StatusRequestHeaderFieldsTooLarge} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/live", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}
 		request.Header.Set("X-Large", strings.Repeat("x", size))
 		answer, err := http.DefaultClient.Do(request)
+		if err != nil && size > 1<<20 {
+			continue // more than is read before the connection is closed: the client may be cut off before it sees its answer
+		}
 		if err != nil {
 			t.Fatalf("%d bytes: %v", size, err)
 		}
@@ -155,6 +158,9 @@ func TestHeadersAreLimited(t *testing.T) {
 		if answer.StatusCode != want {
 			t.Errorf("%d bytes: %s", size, answer.Status)
 		}
+	}
+	if code, _, _ := get(t, s.url+"/live"); code != http.StatusOK {
+		t.Errorf("after that: %d", code)
 	}
 }
 
