@@ -133,7 +133,12 @@ const candidates = 10_000
 
 // Look reads everything. A zero since is the moment of the look.
 func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
-	// The broker first: what has left its queues by then has had its effect in the database.
+	// The broker before the rest: what has left its queues by then has had its effect in the database. And the outbox before the broker:
+	// what goes from the one to the other meanwhile is in neither.
+	leaving, err := p.leaving(ctx, since)
+	if err != nil {
+		return Facts{}, err
+	}
 	queues, err := p.Broker.Queues(ctx)
 	if err != nil {
 		return Facts{}, err
@@ -155,8 +160,23 @@ func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
 	if found.At.IsZero() || found.Since.IsZero() {
 		return Facts{}, errors.New("read what the database answered: there is no time in it")
 	}
-	found.Queues, found.Letters, found.History = queues, letters, p.History
+	found.Leaving, found.Queues, found.Letters, found.History = leaving, queues, letters, p.History
 	return found, nil
+}
+
+const readLeaving = `
+SELECT json_build_object('orders', count(*) FILTER (WHERE routing_key = 'order.created'), 'results', count(*) FILTER (WHERE routing_key LIKE 'payment.%%'))
+FROM outbox WHERE created_at <= coalesce(%[1]s, now())`
+
+func (p Platform) leaving(ctx context.Context, since time.Time) (l Leaving, err error) {
+	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readLeaving, timestamp(since)))
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return l, fmt.Errorf("read what the database answered: %w", err)
+	}
+	return l, nil
 }
 
 // ofRuns is the condition on an order to be one of a history's runs.
@@ -171,22 +191,24 @@ func ofRuns(h *History) string {
 	return "(" + strings.Join(any, " OR ") + ")"
 }
 
-// What is on its way is found by the small indexes, whatever the size of the tables.
+// It reads all orders: an index of those that wait would have each that ends written anew into all indexes.
 const readMotion = `
 SELECT json_build_object('at', now(),
-	'orders', (SELECT count(*) FROM inventory_reservations r JOIN orders o ON o.id = r.order_id
-		WHERE r.status = 'RESERVED' AND o.status = 'PENDING' AND r.created_at <= coalesce(%[1]s, now())),
-	'outbox', (SELECT count(*) FROM outbox WHERE created_at <= coalesce(%[1]s, now())))`
+	'orders', count(*) FILTER (WHERE status = 'PENDING' AND created_at <= coalesce(%[1]s, now())),
+	'flowing', coalesce(max(created_at) > %[1]s, false),
+	'outbox', (SELECT count(*) FROM outbox WHERE created_at <= coalesce(%[1]s, now())))
+FROM orders`
 
 // moving is what is on its way.
 type moving struct {
-	At     time.Time `json:"at"`
-	Orders int64     `json:"orders"`
-	Outbox int64     `json:"outbox"`
-	queues int64     // messages
+	At      time.Time `json:"at"`
+	Orders  int64     `json:"orders"`
+	Outbox  int64     `json:"outbox"`
+	Flowing bool      `json:"flowing"` // orders came after the time that is asked for
+	queues  int64     // messages; not counted while they may be of orders that came later
 }
 
-func (m moving) rests() bool { return m == moving{At: m.At} }
+func (m moving) rests() bool { return m.Orders == 0 && m.Outbox == 0 && m.queues == 0 }
 
 func (p Platform) motion(ctx context.Context, since time.Time) (m moving, err error) {
 	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readMotion, timestamp(since)))
@@ -196,7 +218,7 @@ func (p Platform) motion(ctx context.Context, since time.Time) (m moving, err er
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return m, fmt.Errorf("read what the database answered: %w", err)
 	}
-	if m.Orders > 0 || m.Outbox > 0 {
+	if m.Orders > 0 || m.Outbox > 0 || m.Flowing {
 		return m, nil
 	}
 	queues, err := p.Broker.Queues(ctx)

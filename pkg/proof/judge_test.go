@@ -124,6 +124,9 @@ func TestWhatIsNotBroken(t *testing.T) {
 		"what waits in the queue": func(f *Facts) {
 			f.Newest, f.Queues[0].Ready, f.Events.Unpaid = f.Since.Add(time.Second), 5, Some{5, []int64{5, 6, 7, 9, 10}}
 		},
+		"what left the outbox meanwhile": func(f *Facts) {
+			f.Leaving, f.Events.Unpaid, f.Events.Unsettled = Leaving{Orders: 2, Results: 1}, Some{2, []int64{5, 6}}, Some{1, []int64{7}}
+		},
 		"no queue yet":                func(f *Facts) { f.Queues = nil },
 		"confirmed by an old service": func(f *Facts) { f.Cells[0].Hold, f.Cells[0].Ended, f.Cells[0].Lapsed = "RESERVED", false, true },
 		"cancelled by an old service": func(f *Facts) { f.Cells[1].Hold, f.Cells[1].Ended = "RESERVED", false },

@@ -276,6 +276,36 @@ func TestItWaitsForWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
+// crowded is a broker whose queues are never empty, and which tells what is asked of it.
+type crowded struct {
+	resting
+	asked func()
+}
+
+func (b crowded) Queues(context.Context) ([]Queue, error) {
+	b.asked()
+	return []Queue{{Name: contract.QueueOrderCreated, Ready: 3}}, nil
+}
+
+// Where orders go on coming, what lies in the queues is theirs: who waits for those of before does not wait for that.
+func TestItDoesNotWaitForWhatComesLater(t *testing.T) {
+	db := connection{postgrestest.New(t).Pool}
+	db.do(t, `INSERT INTO orders (id, user_id, show_id, quantity, status) VALUES (1, 'u', 1, 2, 'PENDING')`,
+		`INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) VALUES (1, 1, 2, 'RESERVED', now() + interval '1 hour')`)
+	asked := 0
+	r, err := Verify(t.Context(), Platform{Database: db, Broker: crowded{asked: func() { asked++ }}}, time.Minute, func(int64, int64, int64) {
+		db.do(t, `INSERT INTO orders (id, user_id, show_id, quantity, status) VALUES (2, 'u', 1, 2, 'PENDING')`,
+			`INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) VALUES (1, 2, 2, 'RESERVED', now() + interval '1 hour')`,
+			`UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = 1`, `UPDATE inventory_reservations SET status = 'EXPIRED' WHERE order_id = 1`)
+	})
+	if err != nil || !r.Holds || r.Waited > 30*time.Second {
+		t.Errorf("%+v %v", r, err)
+	}
+	if asked != 1 { // for the look that is judged; each starts a program beside the broker
+		t.Errorf("the broker was asked %d times", asked)
+	}
+}
+
 // The counts are those of the moment, also of what a consumer has in its hands.
 func TestTheBrokersQueuesAreCountedExactly(t *testing.T) {
 	vhost := rabbittest.Platform(t)

@@ -195,10 +195,10 @@ func events(f Facts) Finding {
 	for _, l := range f.Letters {
 		dead[l.ID] = true
 	}
-	lost := found.lost(f.Events.Unpaid, messages(f.Queues, contract.QueueOrderCreated), "order %d: its order.created is lost", func(id int64) bool {
+	lost := found.lost(f.Events.Unpaid, f.Leaving.Orders+messages(f.Queues, contract.QueueOrderCreated), "order %d: its order.created is lost", func(id int64) bool {
 		return dead[messageID(contract.KeyOrderCreated, id)]
 	})
-	lost += found.lost(f.Events.Unsettled, messages(f.Queues, contract.QueuePaymentResults), "order %d: its payment's result is lost", func(id int64) bool {
+	lost += found.lost(f.Events.Unsettled, f.Leaving.Results+messages(f.Queues, contract.QueuePaymentResults), "order %d: its payment's result is lost", func(id int64) bool {
 		return dead[messageID(contract.KeyPaymentSucceeded, id)] || dead[messageID(contract.KeyPaymentFailed, id)]
 	})
 	found.some(f.Events.Unexpected, "order %d: paid for by another order's event")
@@ -217,7 +217,7 @@ func events(f Facts) Finding {
 // messageID is that of the event of an order.
 func messageID(kind string, order int64) string { return fmt.Sprintf("%s:%d", kind, order) }
 
-// lost counts those without an effect that neither are dead letters nor can be in the queue, where waiting messages are.
+// lost counts those without an effect that neither are dead letters nor can be on their way: so many are waiting.
 func (f *Finding) lost(without Some, waiting int64, row string, dead func(id int64) bool) int64 {
 	var alive []string
 	buried := int64(0)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// pause lies between two looks while the platform comes to rest.
+// pause lies between two looks while the platform comes to rest, at least.
 const pause = 250 * time.Millisecond
 
 // Verify waits for what is on its way to arrive, at most for quiet, then reads everything and judges it. say is told, once,
@@ -36,7 +36,7 @@ func Verify(ctx context.Context, p Platform, quiet time.Duration, say func(order
 func (p Platform) settle(ctx context.Context, since time.Time, quiet time.Duration) error {
 	over := time.NewTimer(quiet)
 	defer over.Stop()
-	again := time.NewTicker(pause)
+	again := time.NewTimer(pause)
 	defer again.Stop()
 	for {
 		select {
@@ -46,8 +46,10 @@ func (p Platform) settle(ctx context.Context, since time.Time, quiet time.Durati
 			return nil
 		case <-again.C:
 		}
+		began := time.Now()
 		if m, err := p.motion(ctx, since); err != nil || m.rests() {
 			return err
 		}
+		again.Reset(max(pause, time.Since(began))) // half of the time is for what it waits for
 	}
 }
