@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"pkg/terminal": {"pkg/plan", "pkg/fault"},
 	"pkg/watch":    {"pkg/fault"},
 
-	"pkg/outbox":   {"pkg/failpoint"}, // which is nothing at all in what is released
+	"pkg/outbox":   {"pkg/postgres", "pkg/failpoint"}, // the latter is nothing at all in what is released
 	"pkg/postgres": {"pkg/resolve"},
 	"pkg/rabbit":   {"pkg/failpoint", "pkg/resolve"},
 	"pkg/order":    {"pkg/contract", "pkg/postgres", "pkg/outbox", "pkg/rabbit", "pkg/presence", "pkg/failpoint"},

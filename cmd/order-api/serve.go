@@ -51,7 +51,8 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
 	pace := &order.Pace{Store: store, Log: log}
 	depths := &order.Depths{}
-	registry.MustRegister(pace, depths, order.Seats{Store: store})
+	shows := postgres.Spare(store.Shows)
+	registry.MustRegister(pace, depths, order.Seats{Shows: shows})
 	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
 	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}
 	connected := func() error { return errors.Join(publisher.Err(), subscriber.Err()) }
@@ -69,7 +70,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	seen.figures = func() (order.Figures, error) { return intake.Figures(settler.Ends, sweeper.Expired) }
 
 	mux := http.NewServeMux()
-	api := &order.API{Store: store, Intake: intake, Waiters: waiters, Log: log, Gone: daemon.Gone}
+	api := &order.API{Store: store, Shows: shows, Intake: intake, Waiters: waiters, Log: log, Gone: daemon.Gone}
 	api.Routes(mux)
 	live.Routes(mux)
 	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", own.Port))

@@ -35,6 +35,7 @@ const (
 // API is the HTTP interface for orders and shows.
 type API struct {
 	Store   *Store
+	Shows   *postgres.Spared[[]Show] // all of them, by id
 	Intake  *Intake
 	Waiters *Waiters
 	Log     *slog.Logger
@@ -212,7 +213,7 @@ func (a *API) read(ctx context.Context, id int32) (View, error) {
 func (a *API) shows(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
-	shows, err := a.Store.Shows(ctx)
+	shows, err := a.Shows.Get(ctx)
 	if err != nil {
 		a.unavailable(w, r, err)
 		return

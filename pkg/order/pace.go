@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"platformctl/pkg/postgres"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -140,31 +142,34 @@ func (p *Pace) count(unsent, queued int) {
 	p.unsent, p.queued = unsent, queued
 }
 
-// Run counts the events in the outbox, each second, until ctx ends.
+// Run counts the events in the outbox, about each second, until ctx ends.
 func (p *Pace) Run(ctx context.Context) error {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
-		p.look(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticker.C:
+		case <-due.C:
 		}
+		due.Reset(postgres.Rest(p.look(ctx), time.Second))
 	}
 }
 
-func (p *Pace) look(ctx context.Context) {
+// look returns how long the count took, 0 where there is none.
+func (p *Pace) look(ctx context.Context) time.Duration {
+	began := time.Now()
 	n, err := p.Store.Unsent(ctx, mostWaiting)
 	if err != nil {
 		if ctx.Err() == nil {
 			p.Log.WarnContext(ctx, "the events in the outbox could not be counted", "error", err.Error())
 		}
-		return
+		return 0
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.count(n, p.queued)
+	return time.Since(began)
 }
 
 // Describe implements prometheus.Collector.

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"platformctl/pkg/postgres"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -145,7 +147,7 @@ func (s *Store) Free(ctx context.Context) ([]Show, error) {
 }
 
 // Seats are the metrics of the shows' seats, read when they are asked for.
-type Seats struct{ Store *Store }
+type Seats struct{ Shows *postgres.Spared[[]Show] }
 
 const scrapeTimeout = time.Second
 
@@ -156,7 +158,7 @@ func (s Seats) Describe(out chan<- *prometheus.Desc) { out <- seatsDesc }
 func (s Seats) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	shows, err := s.Store.Shows(ctx)
+	shows, err := s.Shows.Get(ctx)
 	if err != nil {
 		return
 	}

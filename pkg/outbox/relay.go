@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"platformctl/pkg/failpoint"
+	"platformctl/pkg/postgres"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -57,6 +58,8 @@ type Relay struct {
 	DB   *pgxpool.Pool
 	Log  *slog.Logger
 
+	scraped *postgres.Spared[length]
+
 	mu      sync.Mutex
 	waiting []Event            // in order, to be published
 	held    map[int64]struct{} // waiting or on their way
@@ -68,7 +71,12 @@ type Relay struct {
 
 // New makes a relay of events with these keys. Name should differ for each process that ever ran.
 func New(name string, db *pgxpool.Pool, log *slog.Logger, keys ...string) *Relay {
-	return &Relay{Name: name, Keys: keys, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	r := &Relay{Name: name, Keys: keys, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	r.scraped = postgres.Spare(func(ctx context.Context) (l length, err error) {
+		l.events, l.oldest, err = r.Length(ctx)
+		return l, err
+	})
+	return r
 }
 
 // Offer hands over events whose transaction has committed. It never blocks: when too much is waiting, for instance while the

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"platformctl/pkg/postgres"
+
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -80,26 +82,22 @@ func (r *Relay) tell(ctx context.Context, confirmed []Event) {
 // sweep takes over our service's events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as
 // a renewal, our own that are still on their way.
 func (r *Relay) sweep(ctx context.Context) {
-	ticker := time.NewTicker(sweepPause)
-	defer ticker.Stop()
+	due := time.NewTimer(0)
+	defer due.Stop()
 	for {
-		for more := true; more && r.Held() < memory/2; {
-			more = r.recall(ctx)
-		}
-		for full := true; full && r.Held() < memory/2; {
-			events, err := r.takeOver(ctx)
-			if err != nil && ctx.Err() == nil {
-				r.Log.WarnContext(ctx, "the outbox could not be swept", "error", err.Error())
-			}
-			if full = len(events) == sweepLimit; len(events) > 0 {
-				r.hold(events)
-			}
-		}
+		look := false
 		select {
 		case <-ctx.Done():
 			return
-		case <-ticker.C:
+		case <-due.C:
+			look = true
 		case <-r.room:
+		}
+		for more := true; more && r.Held() < memory/2; {
+			more = r.recall(ctx)
+		}
+		if look {
+			due.Reset(postgres.Rest(r.takeAllOver(ctx), sweepPause))
 		}
 	}
 }
@@ -128,6 +126,24 @@ func (r *Relay) recall(ctx context.Context) (more bool) {
 	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
 	r.hold(events)
 	return true
+}
+
+// takeAllOver takes over as much as there is room for, and returns how long it took to see that there is no more.
+func (r *Relay) takeAllOver(ctx context.Context) (took time.Duration) {
+	for full := true; full && r.Held() < memory/2; {
+		began := time.Now()
+		events, err := r.takeOver(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.Log.WarnContext(ctx, "the outbox could not be swept", "error", err.Error())
+		}
+		if full = len(events) == sweepLimit; !full && err == nil {
+			took = time.Since(began)
+		}
+		if len(events) > 0 {
+			r.hold(events)
+		}
+	}
+	return took
 }
 
 // No cursor over ids: rows commit in another order than their ids were given out.
@@ -166,6 +182,12 @@ func (r *Relay) Length(ctx context.Context) (events int64, oldest time.Duration,
 	return events, time.Duration(seconds * float64(time.Second)), nil
 }
 
+// length is what Length returns.
+type length struct {
+	events int64
+	oldest time.Duration
+}
+
 const scrapeTimeout = time.Second
 
 // Describe implements prometheus.Collector.
@@ -180,12 +202,12 @@ func (r *Relay) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(r.Held()))
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	events, oldest, err := r.Length(ctx)
+	l, err := r.scraped.Get(ctx)
 	if err != nil {
 		return
 	}
-	out <- prometheus.MustNewConstMetric(lengthDesc, prometheus.GaugeValue, float64(events))
-	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, oldest.Seconds())
+	out <- prometheus.MustNewConstMetric(lengthDesc, prometheus.GaugeValue, float64(l.events))
+	out <- prometheus.MustNewConstMetric(oldestDesc, prometheus.GaugeValue, l.oldest.Seconds())
 }
 
 var (
