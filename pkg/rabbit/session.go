@@ -23,7 +23,8 @@ const (
 	heartbeat   = 10 * time.Second
 	firstPause  = 50 * time.Millisecond
 	lastPause   = 250 * time.Millisecond
-	steady      = time.Second // a session that lasted so long has not failed by what it does
+	graceStop   = graceHandle + time.Second // for a session to come to its end once it is stopped
+	steady      = time.Second               // a session that lasted so long has not failed by what it does
 )
 
 // errNotYet is a dialer's state before its first session.
@@ -43,7 +44,8 @@ type Dialer struct {
 // Session is what a session's function gets. Its connection is closed when the function returns.
 type Session struct {
 	Conn *amqp.Connection
-	// Stop is closed when the session should come to an end by itself: it finishes what it has in hand and returns.
+	// Stop is closed when the session should come to an end by itself: it finishes what it has in hand and returns. After graceStop its
+	// connection ends.
 	Stop <-chan struct{}
 
 	up func()
@@ -112,6 +114,16 @@ func (d *Dialer) Once(stop context.Context, session func(context.Context, Sessio
 		// Who publishes to a broker that takes nothing holds the locks that the library wants for this same end.
 		_ = network.Close()
 	}()
+	// A broker that takes nothing would have who publishes wait for good.
+	defer context.AfterFunc(stop, func() {
+		timer := time.NewTimer(graceStop)
+		defer timer.Stop()
+		select {
+		case <-life.Done():
+		case <-timer.C:
+			_ = network.Close()
+		}
+	})()
 	defer func() {
 		// A session that failed because its connection did says so.
 		if cause := context.Cause(life); err != nil && cause != nil && !errors.Is(err, cause) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,45 +68,61 @@ func between(t *testing.T, d *rabbit.Dialer) <-chan *deaf {
 }
 
 // A broker that takes nothing has who publishes wait, with the locks that the library wants for the connection's end. It comes all
-// the same.
+// the same: when the connection's other end does, and when the session is stopped.
 func TestASessionEndsThoughAWriteWaits(t *testing.T) {
-	t.Parallel()
-	d := dialer(t, rabbittest.VHost(t))
-	made := between(t, d)
-	written, ended := make(chan struct{}, 1), make(chan error, 1)
-	go func() {
-		ended <- d.Once(t.Context(), func(ctx context.Context, s rabbit.Session) error {
-			channel, err := s.Conn.Channel()
-			if err != nil {
-				return err
+	for how, end := range map[string]func(stop context.CancelFunc, through *deaf) error{
+		"the broker ends it": func(_ context.CancelFunc, through *deaf) error { return through.mute() },
+		"it is stopped": func(stop context.CancelFunc, through *deaf) error { // and nobody else ends it for a while
+			stop()
+			return through.server.SetReadDeadline(time.Now())
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			d := dialer(t, rabbittest.VHost(t))
+			made := between(t, d)
+			stopped, stop := context.WithCancel(t.Context())
+			defer stop()
+			written, ended := make(chan struct{}, 1), make(chan error, 1)
+			go func() { ended <- d.Once(stopped, publishOn(written)) }()
+			through := receive(t, made, "the connection")
+			receive(t, written, "a write")
+			if err := through.deafen(); err != nil {
+				t.Fatal(err)
 			}
-			for body := make([]byte, 64<<10); ; {
-				if err := channel.PublishWithContext(ctx, "", "nowhere", false, false, amqp.Publishing{Body: body}); err != nil {
-					return err
-				}
+			for waits := false; !waits; {
 				select {
-				case written <- struct{}{}:
-				default:
+				case <-written:
+				case <-time.After(500 * time.Millisecond):
+					waits = true
 				}
+			}
+			if err := end(stop, through); err != nil {
+				t.Fatal(err)
+			}
+			// The library would end it after 15 s of silence.
+			if err := receive(t, ended, "the session's end"); err == nil || errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "i/o timeout") {
+				t.Errorf("it ended by %v", err)
 			}
 		})
-	}()
-	through := receive(t, made, "the connection")
-	receive(t, written, "a write")
-	if err := through.deafen(); err != nil {
-		t.Fatal(err)
 	}
-	for waits := false; !waits; {
-		select {
-		case <-written:
-		case <-time.After(500 * time.Millisecond):
-			waits = true
+}
+
+// publishOn is a session that publishes on and on, and tells of each.
+func publishOn(written chan<- struct{}) func(context.Context, rabbit.Session) error {
+	return func(ctx context.Context, s rabbit.Session) error {
+		channel, err := s.Conn.Channel()
+		if err != nil {
+			return err
 		}
-	}
-	if err := through.mute(); err != nil {
-		t.Fatal(err)
-	}
-	if err := receive(t, ended, "the session's end"); err == nil || errors.Is(err, context.Canceled) {
-		t.Errorf("it ended by %v", err)
+		for body := make([]byte, 64<<10); ; {
+			if err := channel.PublishWithContext(ctx, "", "nowhere", false, false, amqp.Publishing{Body: body}); err != nil {
+				return err
+			}
+			select {
+			case written <- struct{}{}:
+			default:
+			}
+		}
 	}
 }
