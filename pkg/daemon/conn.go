@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"container/list"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/valyala/fasthttp"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,15 +26,23 @@ const (
 	// readAhead holds an order with its headers.
 	readAhead   = 512
 	acceptAgain = 50 * time.Millisecond // where the machine has no more files or buffers
+
+	// A connection that has said nothing for so long is ended where somebody waits for its place.
+	spareAfter = time.Second
+	spareAgain = 100 * time.Millisecond
 )
 
-// limited is a listener with so many connections at once; who comes then waits until one is closed.
+// limited is a listener with so many connections at once. Who comes then gets the place of the one that has said nothing for the longest
+// time, or waits until there is one.
 type limited struct {
 	net.Listener
 	log    *slog.Logger
 	places chan struct{}
 	closed chan struct{}
 	close  func() error
+
+	mu     sync.Mutex
+	silent list.List // of *conn, the longest first
 }
 
 func limit(l net.Listener, n int, log *slog.Logger) *limited {
@@ -45,18 +55,14 @@ func limit(l net.Listener, n int, log *slog.Logger) *limited {
 
 // Accept implements net.Listener.
 func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
 	for told := false; ; told = true {
 		c, err := l.Listener.Accept()
 		switch {
-		case err == nil:
+		case err == nil && l.place():
 			return &conn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+		case err == nil:
+			return nil, errors.Join(net.ErrClosed, c.Close())
 		case !short(err):
-			<-l.places
 			return nil, err
 		case !told:
 			l.log.Error("no connection can be taken, trying again", "error", err.Error())
@@ -64,9 +70,61 @@ func (l *limited) Accept() (net.Conn, error) {
 		select {
 		case <-time.After(acceptAgain):
 		case <-l.closed:
-			<-l.places
 			return nil, net.ErrClosed
 		}
+	}
+}
+
+// place waits for one, and tells whether there is.
+func (l *limited) place() bool {
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+	}
+	again := time.NewTicker(spareAgain)
+	defer again.Stop()
+	for {
+		l.spare()
+		select {
+		case l.places <- struct{}{}:
+			return true
+		case <-l.closed:
+			return false
+		case <-again.C:
+		}
+	}
+}
+
+// spare ends the connection that has said nothing for the longest time, if that is long enough.
+func (l *limited) spare() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if first := l.silent.Front(); first != nil && time.Since(first.Value.(*conn).since) > spareAfter {
+		c := first.Value.(*conn)
+		l.silent.Remove(first)
+		c.silent = nil
+		if err := c.Conn.Close(); err != nil {
+			l.log.Debug("an idle connection could not be closed", "error", err.Error())
+		}
+	}
+}
+
+// state is told by the server of each connection that begins or ends to say something.
+func (l *limited) state(c net.Conn, state fasthttp.ConnState) {
+	own, ok := c.(*conn)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if own.silent != nil {
+		l.silent.Remove(own.silent)
+		own.silent = nil
+	}
+	if state == fasthttp.StateNew || state == fasthttp.StateIdle {
+		own.since = time.Now()
+		own.silent = l.silent.PushBack(own)
 	}
 }
 
@@ -83,6 +141,9 @@ type conn struct {
 	net.Conn
 	leave  func() // makes place for another
 	unread bool   // there may be more than was read
+
+	silent *list.Element // in its listener's list, since a time
+	since  time.Time
 
 	// The server waits for a request by reading one byte, so that who says nothing has no buffer. What comes with that byte is most
 	// often the whole request, which need not be asked for again.

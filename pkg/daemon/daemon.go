@@ -31,6 +31,8 @@ const (
 	linger = time.Second
 	// stopTimeout is how long everything may take to stop; the kubelet kills after 30 s, of which 5 s passed before SIGTERM.
 	stopTimeout = 20 * time.Second
+	// finishTimeout is what the last requests get of it: a client that reads slowly shall not keep the parts from their own end.
+	finishTimeout = 8 * time.Second
 )
 
 // Part is something of a service that runs until it is stopped.
@@ -47,7 +49,7 @@ type Service struct {
 	Name     string
 	Log      *slog.Logger
 	Listener net.Listener // closed by Run
-	// Connections is how many may be open at once, 12,000 where it is 0. Who comes then waits until one is closed.
+	// Connections is how many may be open at once, 12,000 where it is 0. Who comes then has one closed that says nothing, or waits.
 	Connections int
 	Routes      *http.ServeMux // health, readiness, liveness and metrics are added to it
 	// Direct are the handlers of what is asked for thousands of times a second, by method and path: "POST /orders". They are spared
@@ -80,9 +82,11 @@ func NewRegistry() *prometheus.Registry {
 func Run(ctx context.Context, s Service) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryBound))
-	s.Listener = limit(s.Listener, cmp.Or(s.Connections, connections), s.Log)
+	listener := limit(s.Listener, cmp.Or(s.Connections, connections), s.Log)
+	s.Listener = listener
 	d := &running{Service: s}
 	server := d.server()
+	server.ConnState = listener.state
 	failed := make(chan error, len(s.Parts)+1)
 	running := make([]started, 0, len(s.Parts))
 	for _, p := range s.Parts {
@@ -149,7 +153,9 @@ func (d *running) stop(ctx context.Context, server *fasthttp.Server, parts []sta
 	defer timer.Stop()
 	<-timer.C
 	var errs []error
-	if err := server.ShutdownWithContext(ctx); err != nil {
+	finish, cancel := context.WithTimeout(ctx, finishTimeout)
+	defer cancel()
+	if err := server.ShutdownWithContext(finish); err != nil {
 		errs = append(errs, fmt.Errorf("finish the last requests: %w", err))
 	}
 	if err := d.Listener.Close(); err != nil { // it is open where the server had not begun

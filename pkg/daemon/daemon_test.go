@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -164,24 +165,20 @@ func TestHeadersAreLimited(t *testing.T) {
 	}
 }
 
-// Who comes when all connections are taken waits until one is closed.
+// Who comes when all connections are taken waits while all of them are at work, and then gets the place of who has been silent for longest.
 func TestConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
-	s := start(t, daemon.Service{Connections: 2})
-	var taken []net.Conn
-	for range 2 {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	begun, finish := make(chan struct{}), make(chan struct{})
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /work", func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-finish
+	})
+	s := start(t, daemon.Service{Connections: 2, Routes: routes})
+	ask := func(ctx context.Context, client *http.Client, path string) error {
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, http.NoBody)
 		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		taken = append(taken, conn)
-	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	ask := func(ctx context.Context) error {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/live", http.NoBody)
-		if err != nil {
-			t.Fatal(err)
+			return err
 		}
 		answer, err := client.Do(request)
 		if err != nil {
@@ -189,16 +186,84 @@ func TestConnectionsAreLimited(t *testing.T) {
 		}
 		return answer.Body.Close()
 	}
-	impatient, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if err := ask(impatient); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a third connection was served: %v", err)
+	worked := make(chan error, 2)
+	var taken [2]*http.Client
+	var closed [2]atomic.Bool
+	for i := range taken {
+		taken[i] = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+			return &noticed{c, &closed[i]}, err
+		}}}
+		defer taken[i].CloseIdleConnections()
+		go func() { worked <- ask(t.Context(), taken[i], "/work") }()
+		<-begun
 	}
-	taken[0].Close()
-	patient, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	if err := ask(patient); err != nil {
-		t.Errorf("with a connection free again: %v", err)
+	third := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	served := make(chan error, 1)
+	go func() {
+		patient, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		served <- ask(patient, third, "/live")
+	}()
+	select {
+	case err := <-served:
+		t.Fatalf("a third connection was served: %v", err)
+	case <-time.After(1500 * time.Millisecond): // longer than who says nothing is left alone
+	}
+	for range taken {
+		finish <- struct{}{}
+		if err := <-worked; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := <-served; err != nil {
+		t.Errorf("with two that say nothing: %v", err)
+	}
+	// One of them had to go, and one only.
+	for deadline := time.Now().Add(patience); !closed[0].Load() && !closed[1].Load() && time.Now().Before(deadline); {
+		runtime.Gosched()
+	}
+	if closed[0].Load() == closed[1].Load() {
+		t.Errorf("closed: %v and %v", closed[0].Load(), closed[1].Load())
+	}
+}
+
+// noticed is a connection that tells when its client has closed it, having seen its end.
+type noticed struct {
+	net.Conn
+	closed *atomic.Bool
+}
+
+func (n *noticed) Close() error {
+	n.closed.Store(true)
+	return n.Conn.Close()
+}
+
+// A client that does not come to its end has the service stop without it; the parts are stopped in order all the same.
+func TestAStopDoesNotWaitForARequest(t *testing.T) {
+	t.Parallel()
+	begun, finish := make(chan struct{}), make(chan struct{})
+	defer close(finish)
+	routes := http.NewServeMux()
+	routes.HandleFunc("GET /work", func(http.ResponseWriter, *http.Request) {
+		begun <- struct{}{}
+		<-finish
+	})
+	drained := false
+	s := start(t, daemon.Service{Routes: routes, Parts: []daemon.Part{{
+		Name:  "part",
+		Run:   func(ctx context.Context) error { <-ctx.Done(); return nil },
+		Drain: func(ctx context.Context) error { drained = true; return ctx.Err() },
+	}}})
+	go func() {
+		if answer, err := http.Get(s.url + "/work"); err == nil {
+			answer.Body.Close()
+		}
+	}()
+	<-begun
+	s.stop()
+	if err := s.end(t); err == nil || !strings.Contains(err.Error(), "finish the last requests") || strings.Contains(err.Error(), "drain") || !drained {
+		t.Errorf("%v, drained: %v", err, drained)
 	}
 }
 
