@@ -196,5 +196,6 @@ func neverOversold(s *scenario) {
 			s.t.Errorf("the answer is %s", a)
 		}
 		s.platformctl("order", "--show", "3", "--qty", "1").ends(1).says("show 3")
+		s.platformctl("bench", "--show", "3", "--orders", "4", "--clients", "2").ends(1).says("4 × 409", "Error: no order was accepted", "Try: ")
 	})
 }

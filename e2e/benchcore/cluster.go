@@ -64,6 +64,7 @@ func (c *onCluster) brokerless(ctx context.Context, measure func() error) (err e
 		_, err := c.kubectl(ctx, "rollout", "status", "-n", "messaging", "statefulset/rabbitmq", "--timeout", "2m")
 		return err
 	}
+	fmt.Fprintf(os.Stderr, "the broker of cluster %[1]s is away for a while; should this be ended before it is back: %[2]s up --cluster %[1]s\n", c.name, c.ctl)
 	if err := scale(ctx, "0"); err != nil {
 		return err
 	}

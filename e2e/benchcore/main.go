@@ -102,6 +102,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if s.cluster != "" {
 		// One that runs and does nothing takes a tenth of two cores.
 		if c, err = newOnCluster(ctx, command.Local{}, s.ctl, s.cluster); err == nil {
+			fmt.Fprintf(os.Stderr, "cluster %[1]s is stopped for a while; should this be ended before it is started again: %[2]s start --cluster %[1]s\n", s.cluster, s.ctl)
 			_, err = c.platformctl(ctx, "stop")
 		}
 		if err != nil {
@@ -289,51 +290,6 @@ func (b *bench) start(ctx context.Context, t *table) error {
 	return nil
 }
 
-// grown measures intake on large tables, and while an old snapshot keeps every dead row.
-func (b *bench) grown(ctx context.Context, t *table) error {
-	base := measured{perSecond: t.find(intake(64)).median()}
-	if err := b.empty(ctx); err != nil {
-		return err
-	}
-	const fill = `INSERT INTO orders (user_id, show_id, quantity, status, ended_at) SELECT 'fill', 1, 1, 'CONFIRMED', now() FROM generate_series(1, 1000000);
-INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() - id * interval '1 ms' FROM orders;
-INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 'fill', 50, 'SUCCEEDED', 'order.created:' || id FROM orders`
-	if _, err := b.lab.Database().Do(ctx, fill); err != nil {
-		return err
-	}
-	// What is measured are large tables, and not autovacuum, which would come within a minute for what was just loaded.
-	for _, settled := range []string{"VACUUM ANALYZE orders, inventory_reservations, payments", "CHECKPOINT"} {
-		if _, err := b.lab.Database().Do(ctx, settled); err != nil {
-			return err
-		}
-	}
-	m, err := b.intake(ctx, 64, false, false)
-	if err != nil {
-		return err
-	}
-	t.add("the same as with 64 clients, on 1 M orders", "≥ 0.9 of empty", m.against(base))
-	if err := b.empty(ctx); err != nil {
-		return err
-	}
-	held, release := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() {
-		_, err := b.lab.Exec(lab.PostgreSQL)(held, "psql", "-q", "-U", "postgres", "-d", "postgresdb", "-c", "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM shows; SELECT pg_sleep(600)")
-		ended <- err
-	}()
-	m, err = b.intakeFor(ctx, 64, time.Duration(b.long)*time.Second)
-	release()
-	<-ended // it was stopped: that is no error
-	if _, e := b.lab.Database().Do(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()"); err == nil {
-		err = e
-	}
-	if err != nil {
-		return err
-	}
-	t.add(fmt.Sprintf("the same, a snapshot held open for %d s", b.long), "≥ 0.8 of empty", m.against(base))
-	return nil
-}
-
 var tps = regexp.MustCompile(`tps = ([0-9.]+)`)
 
 // pgbench is the yardstick.
@@ -411,25 +367,6 @@ func (b *bench) intake(ctx context.Context, clients int, empty, watch bool) (m m
 		return m, err
 	}
 	return measured{perSecond: a.PerSecond(), answers: a, cpu: b.meter.Between(from, to)}, nil
-}
-
-// intakeFor measures intake for longer than what nobody takes away may grow: events are thrown away now and then. Rows that a
-// snapshot keeps stay in orders, reservations and counters.
-func (b *bench) intakeFor(ctx context.Context, clients int, long time.Duration) (m measured, err error) {
-	var all measured
-	for left := long; left > 0; left -= time.Duration(b.seconds) * time.Second {
-		if _, err := b.lab.Database().Do(ctx, "TRUNCATE outbox"); err != nil {
-			return m, err
-		}
-		if m, err = b.intake(ctx, clients, false, false); err != nil {
-			return m, err
-		}
-		all.answers.Took += m.answers.Took
-		all.answers.Accepted.Count += m.answers.Accepted.Count
-	}
-	// Latencies and CPU are those of the last part, behind whose orders all others lie.
-	m.perSecond = proof.Answers{Took: all.answers.Took, Accepted: all.answers.Accepted}.PerSecond()
-	return m, nil
 }
 
 // pipeline measures orders to their ends, and verifies afterwards.

@@ -133,6 +133,32 @@ func TestRolesGetTheirPasswords(t *testing.T) {
 	}
 }
 
+// A batch of orders in hand holds the intake's lock, and a snapshot holds it against all of them: a rollout, which makes the roles, waits
+// for neither.
+func TestRolesDoNotWaitForOrders(t *testing.T) {
+	db := postgrestest.New(t)
+	order, err := db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = order.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := order.Exec(t.Context(), `SELECT pg_advisory_xact_lock(720517001)`); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := postgres.EnsureRole(ctx, conn, postgrestest.Roles()[0], postgrestest.RolePassword); err != nil {
+		t.Error(err)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Roles are the whole server's: whoever makes them from another database must wait, not fail.
 func TestRolesAreMadeFromTwoDatabasesAtOnce(t *testing.T) {
 	databases := []postgrestest.Database{postgrestest.New(t), postgrestest.New(t)}

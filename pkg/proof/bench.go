@@ -71,7 +71,7 @@ SELECT json_build_object('orders', count(*), 'ended', count(ended_at),
 FROM orders WHERE show_id = %[1]d AND created_at >= %[3]s`
 
 // Run does it all. The show that it made goes again with its orders if nothing is broken; else they stay, as evidence. A
-// broken invariant is in the result and is no error.
+// broken invariant is in the result and is no error; where only the show cannot be deleted, the result is whole beside the error.
 func (b Bench) Run(ctx context.Context) (BenchResult, error) {
 	r := BenchResult{Clients: b.Load.Clients, Rate: b.Load.Rate, Duration: b.Load.Duration, Show: b.Load.Show}
 	own := b.Load.Show == 0

@@ -67,6 +67,7 @@ type Latency struct {
 
 const (
 	answerTimeout = 10 * time.Second
+	lastAnswer    = time.Second // when nobody waits for the load any more
 	afterwards    = 15 * time.Second
 	answerLimit   = 1 << 20
 	idle          = 500 * time.Millisecond // from then on it is looked whether the server has closed a connection
@@ -118,7 +119,8 @@ func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
 		n := taken.Add(1)
 		due := time.Now()
 		if l.Rate > 0 {
-			due = began.Add(time.Duration(float64(n-1) / l.Rate * float64(time.Second)))
+			after := min(float64(n-1)/l.Rate, l.Duration.Seconds()) // more than that may be more than a time.Duration can be
+			due = began.Add(time.Duration(after * float64(time.Second)))
 		}
 		return due, due.Before(end) && (l.Orders == 0 || n <= l.Orders) && !l.over()
 	}
@@ -145,6 +147,7 @@ type client struct {
 	last    time.Time // the same, since Until was closed
 
 	conn     net.Conn
+	leave    func() bool // conn's end with the load's context
 	in       *bufio.Reader
 	body     []byte    // of the last answer, where there is a history
 	renew    time.Time // when the connection wants a new deadline
@@ -267,6 +270,8 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 		if err != nil {
 			return 0, 0, err
 		}
+		conn := c.conn
+		c.leave = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastAnswer)) }) // closed, it has none
 		c.in, c.renew = bufio.NewReaderSize(c.conn, 4<<10), time.Time{}
 	}
 	// Not for each order: setting it costs as much as reading the answer's head.
@@ -322,6 +327,7 @@ func ended(c net.Conn) bool {
 
 func (c *client) hangUp() {
 	if c.conn != nil {
+		c.leave()
 		_ = c.conn.Close() // nothing more is expected of it
 		c.conn = nil
 	}

@@ -240,6 +240,31 @@ func TestAnInterruptEndsTheLoad(t *testing.T) {
 	}
 }
 
+// Neither does it wait for an answer that does not come.
+func TestAnInterruptDoesNotWaitForAnAnswer(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stopped, over := errors.New("stopped"), make(chan struct{})
+	address, _ := shop(t, func(int64, http.ResponseWriter) {
+		cancel(stopped)
+		<-over
+	})
+	defer close(over)
+	began := time.Now()
+	_, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 1, Duration: time.Hour}.Run(ctx)
+	if took := time.Since(began); !errors.Is(err, stopped) || took > answerTimeout/2 {
+		t.Errorf("%v after %s", err, took)
+	}
+}
+
+// One order in three hundred years is one order.
+func TestATinyRate(t *testing.T) {
+	address, orders := shop(t, func(_ int64, w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) })
+	a, err := Load{Address: address, Show: 7, Quantity: 2, Clients: 2, Rate: 1e-10, Duration: 100 * time.Millisecond}.Run(t.Context())
+	if err != nil || a.Sent != 1 || orders.Load() != 1 {
+		t.Errorf("%d orders came, %+v %v", orders.Load(), a, err)
+	}
+}
+
 func TestALoadLastsUntilItIsEnough(t *testing.T) {
 	enough := make(chan struct{})
 	address, orders := shop(t, func(n int64, w http.ResponseWriter) {
