@@ -90,6 +90,49 @@ func TestDirectRoutes(t *testing.T) {
 	}
 }
 
+// Requests arrive as the network has them: many in one piece, one in many, and of any size.
+func TestRequestsInAnyPieces(t *testing.T) {
+	t.Parallel()
+	s := start(t, daemon.Service{Direct: direct()})
+	var stream strings.Builder
+	var bodies []string
+	for _, size := range []int{0, 1, 400, 511, 512, 513, 1025, 5000, 60_000, 1, 2} {
+		body := strings.Repeat(string(rune('a'+len(bodies))), size)
+		bodies = append(bodies, body)
+		fmt.Fprintf(&stream, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, body)
+	}
+	for _, piece := range []int{1 << 20, 700, 512, 511, 37} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		sent := make(chan error, 1)
+		go func() {
+			var err error
+			for rest := stream.String(); rest != "" && err == nil; {
+				n := min(piece, len(rest))
+				_, err = io.WriteString(c, rest[:n])
+				rest = rest[n:]
+			}
+			sent <- err
+		}()
+		in := bufio.NewReader(c)
+		for i, want := range bodies {
+			answer, err := http.ReadResponse(in, nil)
+			if err != nil {
+				t.Fatalf("in pieces of %d, answer %d: %v", piece, i, err)
+			}
+			if raw, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusAccepted || string(raw) != want {
+				t.Errorf("in pieces of %d, answer %d: %s, %d bytes for %d, %v", piece, i, answer.Status, len(raw), len(want), err)
+			}
+		}
+		if err := <-sent; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // short is a listener that has no file left for some connections.
 type short struct {
 	net.Listener
