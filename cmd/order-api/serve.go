@@ -51,7 +51,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	store := &order.Store{DB: pool, Pod: base.PodName, Relay: relay.Name, Hold: time.Duration(own.HoldMS) * time.Millisecond}
 	pace := &order.Pace{Store: store, Log: log}
 	depths := &order.Depths{}
-	shows := postgres.Spare(store.Shows)
+	shows := postgres.Throttle(store.Shows)
 	registry.MustRegister(pace, depths, order.Seats{Shows: shows})
 	publisher := &rabbit.Dialer{URL: broker.URL(), Name: name + " relay " + base.PodName, Log: log}
 	subscriber := &rabbit.Dialer{URL: broker.URL(), Name: name + " consumer " + base.PodName, Log: log}

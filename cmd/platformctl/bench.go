@@ -146,16 +146,16 @@ func (f benchFlags) run(ctx context.Context, e *env) error {
 		bench.Load.History = proof.Record(file)
 		bench.Told = func() (*proof.History, error) { return history(f.history) }
 	}
-	result, failed := bench.Run(ctx)
-	if failed != nil && result.Report.Invariants == nil {
-		return failed
+	result, err := bench.Run(ctx)
+	if err != nil {
+		return err
 	}
 	if asJSON {
 		err = printJSON(e.Out, result)
 	} else {
 		err = printBench(e.Out, result)
 	}
-	if err = errors.Join(err, failed, broken(e, result.Report)); err == nil && result.Answers.Accepted.Count == 0 {
+	if err = errors.Join(err, result.Stays, broken(e, result.Report)); err == nil && result.Answers.Accepted.Count == 0 {
 		err = fault.New(fault.CodeFailed, e.line("status")+"\n"+e.line("shows"), "no order was accepted")
 	}
 	return err

@@ -396,6 +396,9 @@ func fromBench(r proof.BenchResult) (measured, error) {
 	if !r.Report.Holds {
 		return measured{}, fmt.Errorf("broken: %+v", r.Report.Invariants)
 	}
+	if r.Stays != nil {
+		return measured{}, r.Stays
+	}
 	m := measured{perSecond: r.Ends.PerSecond, answers: r.Answers, ends: &r.Ends}
 	if r.CPU != nil {
 		m.cpu = *r.CPU

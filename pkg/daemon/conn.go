@@ -32,8 +32,8 @@ const (
 	spareAgain = 100 * time.Millisecond
 )
 
-// limited is a listener with so many connections at once. Who comes then gets the place of the one that has said nothing for the longest
-// time, or waits until there is one.
+// limited is a listener with so many connections at once. When they are all taken, who comes gets the place of the one that has been
+// silent for the longest time, or waits until there is one.
 type limited struct {
 	net.Listener
 	log    *slog.Logger
@@ -59,10 +59,10 @@ func (l *limited) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil && l.place():
-			return &conn{Conn: c, leave: sync.OnceFunc(func() { <-l.places })}, nil
+			return &conn{Conn: c, of: l, leave: sync.OnceFunc(func() { <-l.places })}, nil
 		case err == nil:
 			return nil, errors.Join(net.ErrClosed, c.Close())
-		case !short(err):
+		case !outOfResources(err):
 			return nil, err
 		case !told:
 			l.log.Error("no connection can be taken, trying again", "error", err.Error())
@@ -96,40 +96,46 @@ func (l *limited) place() bool {
 	}
 }
 
-// spare ends the connection that has said nothing for the longest time, if that is long enough.
+// spare ends the connection that has been silent for the longest time, if that is long enough. The server's own read then fails, it
+// closes the connection, and that makes place.
 func (l *limited) spare() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if first := l.silent.Front(); first != nil && time.Since(first.Value.(*conn).since) > spareAfter {
 		c := first.Value.(*conn)
-		l.silent.Remove(first)
-		c.silent = nil
+		c.spared = true
+		l.speaks(c)
 		if err := c.Conn.Close(); err != nil {
 			l.log.Debug("an idle connection could not be closed", "error", err.Error())
 		}
 	}
 }
 
-// state is told by the server of each connection that begins or ends to say something.
-func (l *limited) state(c net.Conn, state fasthttp.ConnState) {
+// track is fasthttp's ConnState: it keeps the list of silent connections.
+func (l *limited) track(c net.Conn, state fasthttp.ConnState) {
 	own, ok := c.(*conn)
 	if !ok {
 		return
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if own.silent != nil {
-		l.silent.Remove(own.silent)
-		own.silent = nil
-	}
+	l.speaks(own)
 	if state == fasthttp.StateNew || state == fasthttp.StateIdle {
 		own.since = time.Now()
 		own.silent = l.silent.PushBack(own)
 	}
 }
 
-// short tells whether no connection can be taken for now: for the server an error of its listener would be the end.
-func short(err error) bool {
+// speaks takes a connection out of the list of silent ones.
+func (l *limited) speaks(c *conn) {
+	if c.silent != nil {
+		l.silent.Remove(c.silent)
+		c.silent = nil
+	}
+}
+
+// outOfResources tells whether no connection can be taken for now: for the server an error of its listener would be the end.
+func outOfResources(err error) bool {
 	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM}, func(e error) bool { return errors.Is(err, e) })
 }
 
@@ -139,11 +145,13 @@ func (l *limited) Close() error { return l.close() }
 // conn is a connection of a service's server.
 type conn struct {
 	net.Conn
+	of     *limited
 	leave  func() // makes place for another
 	unread bool   // there may be more than was read
 
 	silent *list.Element // in its listener's list, since a time
 	since  time.Time
+	spared bool // it was closed for another's sake
 
 	// The server waits for a request by reading one byte, so that who says nothing has no buffer. What comes with that byte is most
 	// often the whole request, which need not be asked for again.
@@ -161,10 +169,21 @@ func (c *conn) Read(p []byte) (int, error) {
 		if c.from, c.to = 0, n; n == 0 {
 			return 0, err
 		}
+		if !c.begins() {
+			return 0, net.ErrClosed
+		}
 	}
 	n := copy(p, c.ahead[c.from:c.to])
 	c.from += n
 	return n, nil
+}
+
+// begins tells whether a request that begins to arrive can be answered still; if so, the connection is no other's any more.
+func (c *conn) begins() bool {
+	c.of.mu.Lock()
+	defer c.of.mu.Unlock()
+	c.of.speaks(c)
+	return !c.spared
 }
 
 // Close implements net.Conn.

@@ -31,8 +31,9 @@ const (
 	linger = time.Second
 	// stopTimeout is how long everything may take to stop; the kubelet kills after 30 s, of which 5 s passed before SIGTERM.
 	stopTimeout = 20 * time.Second
-	// finishTimeout is what the last requests get of it: a client that reads slowly shall not keep the parts from their own end.
-	finishTimeout = 8 * time.Second
+	// finishTimeout is what the last requests get of it: those that were coming in when it began have come or are refused by then, and
+	// a client that reads slowly shall not keep the parts from their own end.
+	finishTimeout = requestTimeout
 )
 
 // Part is something of a service that runs until it is stopped.
@@ -86,11 +87,11 @@ func Run(ctx context.Context, s Service) error {
 	s.Listener = listener
 	d := &running{Service: s}
 	server := d.server()
-	server.ConnState = listener.state
+	server.ConnState = listener.track
 	failed := make(chan error, len(s.Parts)+1)
-	running := make([]started, 0, len(s.Parts))
+	parts := make([]started, 0, len(s.Parts))
 	for _, p := range s.Parts {
-		running = append(running, start(ctx, p, failed))
+		parts = append(parts, start(ctx, p, failed))
 	}
 	go func() {
 		if err := server.Serve(s.Listener); err != nil {
@@ -105,7 +106,7 @@ func Run(ctx context.Context, s Service) error {
 	case first = <-failed:
 		s.Log.ErrorContext(ctx, "a part of the service failed, stopping", "error", first.Error())
 	}
-	return errors.Join(first, d.stop(context.WithoutCancel(ctx), server, running))
+	return errors.Join(first, d.stop(context.WithoutCancel(ctx), server, parts))
 }
 
 // started is a part that runs.

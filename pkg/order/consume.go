@@ -71,12 +71,26 @@ func (s *Settler) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				rejects = append(rejects, rabbit.Reject{Delivery: r.delivery, Reason: err.Error()})
 			})
 	})
-	return once(rejects), err
+	return rejects, err
 }
 
 // settle has results take effect, the first of each order before its others, and returns those of orders that never were.
 func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]rabbit.Reject, error) {
-	var orders, paid []int32
+	orders, paid := firsts(results)
+	settled, err := s.Store.Settle(ctx, orders, paid, by)
+	if err != nil {
+		return nil, err
+	}
+	s.tell(settled)
+	late := s.others(ctx, results, settled, by.At)
+	if len(late) == 0 {
+		return nil, nil
+	}
+	return s.late(ctx, late, by)
+}
+
+// firsts are the orders of results, each once, and those of them that are paid by their first one.
+func firsts(results []result) (orders, paid []int32) {
 	seen := make(map[int32]bool, len(results))
 	for _, r := range results {
 		if seen[r.order] {
@@ -87,42 +101,52 @@ func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]r
 			paid = append(paid, r.order)
 		}
 	}
-	settled, err := s.Store.Settle(ctx, orders, paid, by)
-	if err != nil {
-		return nil, err
+	return orders, paid
+}
+
+// tell has everybody know of orders that ended who wants to.
+func (s *Settler) tell(settled []Settled) {
+	if len(settled) == 0 {
+		return
 	}
 	ended := make([]int32, 0, len(settled))
-	first := make(map[int32]bool, len(settled)) // the order was ended by its first result here, and more may follow
 	for _, o := range settled {
 		s.Ends.Observe(o.Age.Seconds())
 		ended = append(ended, o.ID)
-		first[o.ID] = true
 	}
-	if len(settled) > 0 {
-		youngest := slices.MinFunc(settled, func(a, b Settled) int { return cmp.Compare(a.Age, b.Age) })
-		s.Pace.Settled(len(settled), youngest.Age, time.Now())
-	}
+	youngest := slices.MinFunc(settled, func(a, b Settled) int { return cmp.Compare(a.Age, b.Age) })
+	s.Pace.Settled(len(settled), youngest.Age, time.Now())
 	s.Waiters.Ended(ended)
-	late := orders[:0:0]
-	paid = paid[:0:0]
-	var later []result
+}
+
+// others are the results that have not ended an order just now: it has had another one, its hold has lapsed, or it never was.
+func (s *Settler) others(ctx context.Context, results []result, settled []Settled, at time.Time) (others []result) {
+	open := make(map[int32]bool, len(settled)) // ended, and the result that did it has not come by yet
+	for _, o := range settled {
+		open[o.ID] = true
+	}
 	for _, r := range results {
-		if first[r.order] {
-			first[r.order] = false
-			if s.Log.Enabled(ctx, slog.LevelDebug) {
-				s.Log.DebugContext(ctx, "order ended", "order", r.order, "message", r.delivery.MessageId, "trace", contract.TraceOf(r.delivery.Headers).ID(), "delivered", by.At, "paid", r.paid)
-			}
+		if !open[r.order] {
+			others = append(others, r)
 			continue
 		}
-		later = append(later, r)
-		if late = append(late, r.order); r.paid {
+		open[r.order] = false
+		if s.Log.Enabled(ctx, slog.LevelDebug) {
+			s.Log.DebugContext(ctx, "order ended", "order", r.order, "message", r.delivery.MessageId, "trace", contract.TraceOf(r.delivery.Headers).ID(), "delivered", at, "paid", r.paid)
+		}
+	}
+	return others
+}
+
+// late has results of orders take effect that had ended before, and returns those of orders that never were.
+func (s *Settler) late(ctx context.Context, results []result, by Arrival) (unknown []rabbit.Reject, err error) {
+	var orders, paid []int32
+	for _, r := range results {
+		if orders = append(orders, r.order); r.paid {
 			paid = append(paid, r.order)
 		}
 	}
-	if len(late) == 0 {
-		return nil, nil
-	}
-	exist, err := s.Store.Late(ctx, late, paid, by)
+	exist, err := s.Store.Late(ctx, orders, paid, by)
 	if err != nil {
 		return nil, err
 	}
@@ -130,24 +154,10 @@ func (s *Settler) settle(ctx context.Context, results []result, by Arrival) ([]r
 	for _, id := range exist {
 		known[id] = true
 	}
-	var unknown []rabbit.Reject
-	for _, r := range later {
+	for _, r := range results {
 		if !known[r.order] {
 			unknown = append(unknown, rabbit.Reject{Delivery: r.delivery, Reason: fmt.Sprintf("there is no order %d", r.order)})
 		}
 	}
 	return unknown, nil
-}
-
-// once drops what a repetition rejected again.
-func once(rejects []rabbit.Reject) []rabbit.Reject {
-	seen := make(map[uint64]bool, len(rejects))
-	kept := rejects[:0]
-	for _, r := range rejects {
-		if !seen[r.Delivery.DeliveryTag] {
-			seen[r.Delivery.DeliveryTag] = true
-			kept = append(kept, r)
-		}
-	}
-	return kept
 }

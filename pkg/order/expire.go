@@ -15,8 +15,8 @@ const (
 	forgetLimit = 500    // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
 
-	// A sweep looks at the holds that ended since the last one, and as long before as a statement may take to commit one; and at all
-	// where the table was replaced, and now and then, for what somebody wrote with a time of his own.
+	// A sweep begins where the last one began, and as long before as a statement may take to commit a hold. From the start it begins
+	// each sweepAll, for rows that somebody wrote with an end that was past, and where the table was replaced, as by a snapshot.
 	sweepBack = 10 * time.Second
 	sweepAll  = 10 * time.Minute
 )
@@ -41,7 +41,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		for more := true; more && ctx.Err() == nil; {
-			s.expire(ctx) // first, and again between the keys of a night
+			s.expire(ctx) // before each batch of keys: no hold waits for a night's keys to be forgotten
 			more = s.forget(ctx)
 		}
 		select {

@@ -81,7 +81,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
 	mux := http.NewServeMux()
-	api := &order.API{Store: s.store, Shows: postgres.Spare(s.store.Shows), Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone}
+	api := &order.API{Store: s.store, Shows: postgres.Throttle(s.store.Shows), Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone}
 	api.Routes(mux)
 	url, serverStop := daemontest.Serve(t, mux, api.Direct(), log)
 	s.url = url

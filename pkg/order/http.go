@@ -35,7 +35,7 @@ const (
 // API is the HTTP interface for orders and shows.
 type API struct {
 	Store   *Store
-	Shows   *postgres.Spared[[]Show] // all of them, by id
+	Shows   *postgres.Throttled[[]Show] // all of them, by id
 	Intake  *Intake
 	Waiters *Waiters
 	Log     *slog.Logger
@@ -44,14 +44,14 @@ type API struct {
 
 // Direct are the routes that are asked for thousands of times a second, by method and path.
 func (a *API) Direct() map[string]fasthttp.RequestHandler {
-	return map[string]fasthttp.RequestHandler{"POST /orders": a.create}
+	return map[string]fasthttp.RequestHandler{"POST /orders": a.createOrder}
 }
 
 // Routes adds the API's other routes.
 func (a *API) Routes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /orders", a.list)
-	mux.HandleFunc("GET /orders/{id}", a.show)
-	mux.HandleFunc("GET /shows", a.shows)
+	mux.HandleFunc("GET /orders", a.listOrders)
+	mux.HandleFunc("GET /orders/{id}", a.getOrder)
+	mux.HandleFunc("GET /shows", a.listShows)
 	mux.HandleFunc("GET /openapi.yaml", a.describe)
 	for path, allowed := range map[string]string{"/orders": "GET, POST", "/orders/{id}": "GET", "/shows": "GET", "/openapi.yaml": "GET"} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -72,7 +72,7 @@ func (a *API) describe(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (a *API) create(ctx *fasthttp.RequestCtx) {
+func (a *API) createOrder(ctx *fasthttp.RequestCtx) {
 	request, err := parseRequest(ctx.Request.Body())
 	if err == nil {
 		request.Key, err = idempotencyKey(ctx.Request.Header.PeekAll(headerKey))
@@ -111,7 +111,7 @@ func (a *API) create(ctx *fasthttp.RequestCtx) {
 	}
 }
 
-func (a *API) list(w http.ResponseWriter, r *http.Request) {
+func (a *API) listOrders(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	limit, err := parameter(query, "limit", defaultPage, longestPage)
 	if err != nil {
@@ -154,7 +154,7 @@ func parameter(query url.Values, name string, without, most int64) (int64, error
 	return n, nil
 }
 
-func (a *API) show(w http.ResponseWriter, r *http.Request) {
+func (a *API) getOrder(w http.ResponseWriter, r *http.Request) {
 	id, err := strconv.ParseInt(r.PathValue("id"), 10, 64)
 	if err != nil || id < 1 {
 		a.invalid(w, r, fmt.Errorf("an order's id is an integer from 1, not %q", r.PathValue("id")))
@@ -210,7 +210,7 @@ func (a *API) read(ctx context.Context, id int32) (View, error) {
 	return a.Store.Order(ctx, id)
 }
 
-func (a *API) shows(w http.ResponseWriter, r *http.Request) {
+func (a *API) listShows(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
 	defer cancel()
 	shows, err := a.Shows.Get(ctx)

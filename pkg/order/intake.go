@@ -23,11 +23,7 @@ const (
 	queueLength = 4096 // orders that may wait for a batcher
 	batchLimit  = 256
 
-	// Order ids are taken from the sequence in blocks, for each costs a commit. What a service that ends has not used is lost,
-	// so the blocks are small until they are used up within a second.
-	leastIDs, mostIDs = 32, 4096
-
-	// renewals is how often orders get new ids because others have theirs.
+	// renewals is how often a batch gets new ids where others in the table have its own.
 	renewals = 2
 
 	// maxWait is the longest wait that is worth while: where more is to be expected, an order is turned away at once.
@@ -217,40 +213,48 @@ func (in *Intake) Run(ctx context.Context) error {
 }
 
 func (in *Intake) batches(ctx context.Context, shard int) {
-	queue := in.queues[shard]
-	for first := range queue {
-		batch := make([]*waiting, 0, batchLimit)
-		keys := map[string]*waiting{}
-		taken, began := 0, time.Now()
-		for w, more := first, true; more; {
-			switch twin := keys[w.request.Key]; {
-			case began.Sub(w.since) > patient && w.gone():
-				w.answer <- answer{err: ErrGone}
-			case began.Sub(w.since) > in.Deadline: // it waited behind a database that was away
-				in.answer(w, answer{err: ErrUnavailable}, began)
-			case twin != nil:
-				twin.twins = append(twin.twins, w)
-			default:
-				batch = append(batch, w)
-				if w.request.Key != "" {
-					keys[w.request.Key] = w
-				}
-			}
-			taken++
-			if more = taken < batchLimit; more {
-				select {
-				case w, more = <-queue:
-				default:
-					more = false
-				}
-			}
-		}
+	for first := range in.queues[shard] {
+		began := time.Now()
+		batch := in.gather(first, in.queues[shard], began)
 		if len(batch) == 0 {
 			continue
 		}
 		in.decide(ctx, batch)
 		in.costs[shard].Store((3*in.costs[shard].Load() + int64(time.Since(began))) / 4)
 		in.metrics.batch.Observe(float64(len(batch)))
+	}
+}
+
+// gather takes what has come to a queue behind its first order, without waiting. Who has gone or waited too long is answered here, and
+// who asks with the key of another order of the batch is put to that.
+func (in *Intake) gather(first *waiting, queue <-chan *waiting, now time.Time) []*waiting {
+	batch := make([]*waiting, 0, batchLimit)
+	keys := map[string]*waiting{}
+	for w, taken := first, 1; ; taken++ {
+		switch twin := keys[w.request.Key]; {
+		case now.Sub(w.since) > patient && w.gone():
+			w.answer <- answer{err: ErrGone}
+		case now.Sub(w.since) > in.Deadline: // it waited behind a database that was away
+			in.answer(w, answer{err: ErrUnavailable}, now)
+		case twin != nil:
+			twin.twins = append(twin.twins, w)
+		default:
+			batch = append(batch, w)
+			if w.request.Key != "" {
+				keys[w.request.Key] = w
+			}
+		}
+		if taken == batchLimit {
+			return batch
+		}
+		more := false
+		select {
+		case w, more = <-queue:
+		default:
+		}
+		if !more {
+			return batch
+		}
 	}
 }
 
@@ -301,45 +305,58 @@ func (in *Intake) identify(ctx context.Context, batch []*waiting) error {
 
 // accept stores orders, however often the connection breaks, and answers them. Its error is of the data, or ctx ended.
 func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error)) error {
-	var requests []Request
-	var outcomes []Outcome
-	var tries int
-	var err error
+	outcomes, tries, err := in.put(ctx, part, failed)
+	if err != nil {
+		return err
+	}
+	in.handOver(ctx, part, outcomes, tries)
+	now := time.Now()
+	for i, w := range part {
+		in.answer(w, answer{outcome: outcomes[i]}, now)
+	}
+	return nil
+}
+
+// put stores orders and tells how many tries that took.
+func (in *Intake) put(ctx context.Context, part []*waiting, failed func(error)) (outcomes []Outcome, tries int, err error) {
+	requests := make([]Request, len(part))
 	for again := renewals; ; again-- {
-		requests, tries = requests[:0], 0
-		for _, w := range part {
-			requests = append(requests, w.request)
+		for i, w := range part {
+			requests[i] = w.request
 		}
+		tries = 0
 		err = postgres.Retry(ctx, failed, func(ctx context.Context) (err error) {
 			tries++
 			outcomes, err = in.store.Accept(ctx, requests, tries > 1)
 			return err
 		})
 		if again == 0 || !postgres.IsDuplicate(err, "orders", "inventory_reservations") {
-			break
+			return outcomes, tries, err
 		}
 		// Somebody put orders into the table whose ids were given to us, such as a snapshot of another database. It is not our own
 		// first try, which the statement would have recognised.
 		failed(err)
 		in.ids.forget()
 		if err := in.identify(ctx, part); err != nil {
-			return err
+			return nil, 0, err
 		}
 	}
-	if err != nil {
-		return err
-	}
+}
+
+// handOver gives the events of accepted orders to the relay, and the ids that no order has back.
+func (in *Intake) handOver(ctx context.Context, part []*waiting, outcomes []Outcome, tries int) {
 	events := make([]outbox.Event, 0, len(outcomes))
 	unused := make([]int32, 0, len(outcomes))
 	for i, o := range outcomes {
+		asked := &part[i].request
 		switch {
 		case o.Accepted && o.Event.ID != 0:
 			events = append(events, o.Event)
 			if in.log.Enabled(ctx, slog.LevelDebug) {
-				in.log.DebugContext(ctx, "order accepted", "order", o.ID, "message", o.Event.MessageID, "trace", requests[i].Trace.ID(), "tries", tries)
+				in.log.DebugContext(ctx, "order accepted", "order", o.ID, "message", o.Event.MessageID, "trace", asked.Trace.ID(), "tries", tries)
 			}
-		case o.ID != requests[i].ID || !o.Accepted: // its key's order, or none
-			unused = append(unused, requests[i].ID)
+		case o.ID != asked.ID || !o.Accepted: // its key's order, or none
+			unused = append(unused, asked.ID)
 		}
 	}
 	if len(events) > 0 {
@@ -350,11 +367,6 @@ func (in *Intake) accept(ctx context.Context, part []*waiting, failed func(error
 	if tries == 1 { // else the first try, its connection lost, may yet come to use them
 		in.ids.giveBack(unused)
 	}
-	now := time.Now()
-	for i, w := range part {
-		in.answer(w, answer{outcome: outcomes[i]}, now)
-	}
-	return nil
 }
 
 func (in *Intake) answer(w *waiting, a answer, at time.Time) {
@@ -384,51 +396,4 @@ func (in *Intake) answer(w *waiting, a answer, at time.Time) {
 		}
 		in.answer(twin, same, at)
 	}
-}
-
-// ids hands out order ids from blocks of the sequence.
-type ids struct {
-	reserve func(ctx context.Context, n int) ([]int32, error)
-
-	mu    sync.Mutex
-	free  []int32   // the next one first
-	block int       // how many were reserved last
-	at    time.Time // and when
-}
-
-func (s *ids) take(ctx context.Context, n int) ([]int32, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if missing := n - len(s.free); missing > 0 {
-		s.block *= 2
-		if now := time.Now(); now.Sub(s.at) > time.Second {
-			s.block = leastIDs
-		}
-		s.block = min(s.block, mostIDs)
-		fresh, err := s.reserve(ctx, max(missing, s.block))
-		if err != nil {
-			return nil, err
-		}
-		s.free, s.at = append(s.free, fresh...), time.Now()
-	}
-	taken := s.free[:n:n]
-	s.free = s.free[n:]
-	return taken, nil
-}
-
-// forget gives up what is left of the blocks.
-func (s *ids) forget() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.free = nil
-}
-
-// giveBack takes ids that certainly stand in no table.
-func (s *ids) giveBack(unused []int32) {
-	if len(unused) == 0 {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.free = append(unused, s.free...)
 }

@@ -144,6 +144,7 @@ func (p *Pace) count(unsent, queued int) {
 
 // Run counts the events in the outbox, about each second, until ctx ends.
 func (p *Pace) Run(ctx context.Context) error {
+	var pauses postgres.Pauses
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -152,7 +153,7 @@ func (p *Pace) Run(ctx context.Context) error {
 			return nil
 		case <-due.C:
 		}
-		due.Reset(postgres.Rest(p.look(ctx), time.Second))
+		due.Reset(pauses.After(p.look(ctx), time.Second))
 	}
 }
 

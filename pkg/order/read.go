@@ -147,7 +147,7 @@ func (s *Store) Free(ctx context.Context) ([]Show, error) {
 }
 
 // Seats are the metrics of the shows' seats, read when they are asked for.
-type Seats struct{ Shows *postgres.Spared[[]Show] }
+type Seats struct{ Shows *postgres.Throttled[[]Show] }
 
 const scrapeTimeout = time.Second
 

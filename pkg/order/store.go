@@ -20,7 +20,7 @@ import (
 // ErrNotFound says that there is no such order.
 var ErrNotFound = errors.New("order not found")
 
-// Store is the orders in the database. Each method is one statement, and so one transaction.
+// Store is the orders in the database. Each method is one statement, and so one transaction, but for Expire.
 type Store struct {
 	DB    *pgxpool.Pool
 	Pod   string        // written into the history

@@ -58,7 +58,7 @@ type Relay struct {
 	DB   *pgxpool.Pool
 	Log  *slog.Logger
 
-	scraped *postgres.Spared[length]
+	scraped *postgres.Throttled[length]
 
 	mu      sync.Mutex
 	waiting []Event            // in order, to be published
@@ -72,7 +72,7 @@ type Relay struct {
 // New makes a relay of events with these keys. Name should differ for each process that ever ran.
 func New(name string, db *pgxpool.Pool, log *slog.Logger, keys ...string) *Relay {
 	r := &Relay{Name: name, Keys: keys, DB: db, Log: log, held: map[int64]struct{}{}, wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-	r.scraped = postgres.Spare(func(ctx context.Context) (l length, err error) {
+	r.scraped = postgres.Throttle(func(ctx context.Context) (l length, err error) {
 		l.events, l.oldest, err = r.Length(ctx)
 		return l, err
 	})

@@ -82,6 +82,7 @@ func (r *Relay) tell(ctx context.Context, confirmed []Event) {
 // sweep takes over our service's events whose lease has lapsed: those of a process that died, those that did not fit into memory, and, as
 // a renewal, our own that are still on their way.
 func (r *Relay) sweep(ctx context.Context) {
+	var pauses postgres.Pauses
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
@@ -97,7 +98,7 @@ func (r *Relay) sweep(ctx context.Context) {
 			more = r.recall(ctx)
 		}
 		if look {
-			due.Reset(postgres.Rest(r.takeAllOver(ctx), sweepPause))
+			due.Reset(pauses.After(r.takeAllOver(ctx), sweepPause))
 		}
 	}
 }

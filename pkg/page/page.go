@@ -64,7 +64,7 @@ func (p *Page) Run(ctx context.Context) error {
 	return nil
 }
 
-// figures adds a step to the history now and then, and sends what needs no asking: the broker's state, and the events.
+// figures adds a point to the history each step and, while somebody looks, sends the broker's state each beat.
 func (p *Page) figures(ctx context.Context) {
 	steps, beats := time.NewTicker(step), time.NewTicker(beat)
 	defer steps.Stop()

@@ -81,11 +81,6 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 				return err
 			},
 			func(p created, err error) {
-				for _, r := range rejects { // when this is a repetition
-					if r.Delivery.DeliveryTag == p.delivery.DeliveryTag {
-						return
-					}
-				}
 				rejects = append(rejects, rabbit.Reject{Delivery: p.delivery, Reason: err.Error()})
 			})
 	})

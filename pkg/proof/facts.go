@@ -165,18 +165,17 @@ func (p Platform) Look(ctx context.Context, since time.Time) (Facts, error) {
 }
 
 const readLeaving = `
-SELECT json_build_object('orders', count(*) FILTER (WHERE routing_key = 'order.created'), 'results', count(*) FILTER (WHERE routing_key LIKE 'payment.%%'))
-FROM outbox WHERE created_at <= coalesce(%[1]s, now())`
+SELECT coalesce(json_agg(message_id), '[]') FROM (SELECT message_id FROM outbox WHERE created_at <= coalesce(%[1]s, now()) ORDER BY id LIMIT %[2]d) t`
 
-func (p Platform) leaving(ctx context.Context, since time.Time) (l Leaving, err error) {
-	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readLeaving, timestamp(since)))
+func (p Platform) leaving(ctx context.Context, since time.Time) (messages []string, err error) {
+	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readLeaving, timestamp(since), candidates))
 	if err != nil {
-		return l, err
+		return nil, err
 	}
-	if err := json.Unmarshal(raw, &l); err != nil {
-		return l, fmt.Errorf("read what the database answered: %w", err)
+	if err := json.Unmarshal(raw, &messages); err != nil {
+		return nil, fmt.Errorf("read what the database answered: %w", err)
 	}
-	return l, nil
+	return messages, nil
 }
 
 // ofRuns is the condition on an order to be one of a history's runs.
@@ -195,6 +194,9 @@ func ofRuns(h *History) string {
 const readMotion = `
 SELECT json_build_object('at', now(),
 	'orders', count(*) FILTER (WHERE status = 'PENDING' AND created_at <= coalesce(%[1]s, now())),
+	'refunds', CASE WHEN count(*) FILTER (WHERE status = 'PENDING' AND created_at <= coalesce(%[1]s, now())) > 0 THEN 0 ELSE (
+		SELECT count(*) FROM payments p JOIN orders o ON o.id = p.order_id JOIN inventory_reservations r ON r.order_id = p.order_id
+		WHERE p.status = 'SUCCEEDED' AND NOT p.refund_due AND o.status = 'CANCELLED' AND r.status = 'EXPIRED' AND p.created_at <= coalesce(%[1]s, now())) END,
 	'flowing', coalesce(max(created_at) > %[1]s, false),
 	'outbox', (SELECT count(*) FROM outbox WHERE created_at <= coalesce(%[1]s, now())))
 FROM orders`
@@ -203,12 +205,15 @@ FROM orders`
 type moving struct {
 	At      time.Time `json:"at"`
 	Orders  int64     `json:"orders"`
+	Refunds int64     `json:"refunds"` // paid after their end, and not marked yet to be paid back; 0 where orders are PENDING
 	Outbox  int64     `json:"outbox"`
 	Flowing bool      `json:"flowing"` // orders came after the time that is asked for
 	queues  int64     // messages; not counted while they may be of orders that came later
 }
 
-func (m moving) rests() bool { return m.Orders == 0 && m.Outbox == 0 && m.queues == 0 }
+func (m moving) rests() bool {
+	return m.Orders == 0 && m.Refunds == 0 && m.Outbox == 0 && m.queues == 0
+}
 
 func (p Platform) motion(ctx context.Context, since time.Time) (m moving, err error) {
 	raw, err := p.Database.JSON(ctx, fmt.Sprintf(readMotion, timestamp(since)))
@@ -218,7 +223,7 @@ func (p Platform) motion(ctx context.Context, since time.Time) (m moving, err er
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return m, fmt.Errorf("read what the database answered: %w", err)
 	}
-	if m.Orders > 0 || m.Outbox > 0 || m.Flowing {
+	if m.Orders > 0 || m.Refunds > 0 || m.Outbox > 0 || m.Flowing {
 		return m, nil
 	}
 	queues, err := p.Broker.Queues(ctx)

@@ -96,6 +96,9 @@ func TestWhatIsBrokenIsNamed(t *testing.T) {
 		{"states", "order 1: CONFIRMED COMMITTED SUCCEEDED: it is marked to be paid back", 2, func(f *Facts) { f.Cells[0].Refund = true }},
 		{"states", "order 5: PENDING RESERVED -: it has ended already", 1, func(f *Facts) { f.Cells[3].Ended = true }},
 		{"events", "order 9: its order.created is lost", 1, func(f *Facts) { f.Events.Unpaid = Some{2, []int64{8, 9}} }}, // 8 is a dead letter
+		{"events", "order 9: its order.created is lost", 1, func(f *Facts) { // 8 left the outbox meanwhile, and 7 is there still
+			f.Leaving, f.Events.Unpaid = []string{"order.created:7", "order.created:8"}, Some{2, []int64{8, 9}}
+		}},
 		{"events", "order 8: its payment's result is lost", 2, func(f *Facts) { f.Events.Unsettled = Some{2, []int64{8, 9}} }},
 		{"events", "order 8: paid for by another order's event", 1, func(f *Facts) { f.Events.Unexpected = Some{1, []int64{8}} }},
 		{"letters", `dead letter "m": no reason`, 1, func(f *Facts) { f.Letters[1].Reason = "" }},
@@ -125,7 +128,8 @@ func TestWhatIsNotBroken(t *testing.T) {
 			f.Newest, f.Queues[0].Ready, f.Events.Unpaid = f.Since.Add(time.Second), 5, Some{5, []int64{5, 6, 7, 9, 10}}
 		},
 		"what left the outbox meanwhile": func(f *Facts) {
-			f.Leaving, f.Events.Unpaid, f.Events.Unsettled = Leaving{Orders: 2, Results: 1}, Some{2, []int64{5, 6}}, Some{1, []int64{7}}
+			f.Leaving = []string{"order.created:5", "order.created:6", "payment.failed:7"}
+			f.Events.Unpaid, f.Events.Unsettled = Some{2, []int64{5, 6}}, Some{1, []int64{7}}
 		},
 		"no queue yet":                func(f *Facts) { f.Queues = nil },
 		"confirmed by an old service": func(f *Facts) { f.Cells[0].Hold, f.Cells[0].Ended, f.Cells[0].Lapsed = "RESERVED", false, true },

@@ -73,6 +73,9 @@ const (
 	idle          = 500 * time.Millisecond // from then on it is looked whether the server has closed a connection
 )
 
+// errLeft is told of an order that was not answered when the load was ended.
+var errLeft = errors.New("nobody waits for the answer any more")
+
 // Run places the orders and returns when the last is answered. A client that gets 503 waits as long as the answer says, if
 // there is no rate to keep. The error is that of a load that cannot be, or ctx's.
 func (l Load) Run(ctx context.Context) (Answers, error) {
@@ -119,7 +122,10 @@ func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
 		n := taken.Add(1)
 		due := time.Now()
 		if l.Rate > 0 {
-			after := min(float64(n-1)/l.Rate, l.Duration.Seconds()) // more than that may be more than a time.Duration can be
+			after := float64(n-1) / l.Rate
+			if after >= l.Duration.Seconds() { // it may be more than a time.Duration can be
+				return end, false
+			}
 			due = began.Add(time.Duration(after * float64(time.Second)))
 		}
 		return due, due.Before(end) && (l.Orders == 0 || n <= l.Orders) && !l.over()
@@ -180,6 +186,9 @@ func (c *client) run(ctx context.Context, next func() (time.Time, bool)) {
 			}
 		}
 		status, retry, err := c.order(ctx)
+		if err != nil && ctx.Err() != nil {
+			err = errLeft
+		}
 		c.tell(status, err)
 		if err != nil {
 			c.hangUp()
@@ -271,7 +280,7 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 			return 0, 0, err
 		}
 		conn := c.conn
-		c.leave = context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now().Add(lastAnswer)) }) // closed, it has none
+		c.leave = context.AfterFunc(ctx, func() { _ = expire(conn) }) // closed, it has no deadline
 		c.in, c.renew = bufio.NewReaderSize(c.conn, 4<<10), time.Time{}
 	}
 	// Not for each order: setting it costs as much as reading the answer's head.
@@ -282,6 +291,11 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 			return 0, 0, err
 		}
 		c.renew = now.Add(time.Second)
+		if ctx.Err() != nil { // since this order was begun
+			if err := expire(c.conn); err != nil {
+				return 0, 0, err
+			}
+		}
 	}
 	if _, err := c.conn.Write(c.request); err != nil {
 		return 0, 0, err
@@ -304,6 +318,9 @@ func (c *client) order(ctx context.Context) (status int, retry time.Duration, er
 	}
 	return status, retry, nil
 }
+
+// expire gives an answer that nobody waits for any more its last moment.
+func expire(c net.Conn) error { return c.SetDeadline(time.Now().Add(lastAnswer)) }
 
 // ended tells whether the server closed a connection on which nothing is under way. It looks without waiting.
 func ended(c net.Conn) bool {

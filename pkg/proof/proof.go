@@ -25,7 +25,7 @@ type Facts struct {
 	Events   Events  `json:"events"`
 	Rows     []Row   `json:"rows"` // the orders of History's runs
 
-	Leaving Leaving  `json:"leaving"`
+	Leaving []string `json:"leaving"` // message ids of before Since that were in the outbox just before the queues were read
 	Queues  []Queue  `json:"queues"`
 	Letters []Letter `json:"letters"`
 	History *History `json:"-"` // nil: there is none
@@ -119,12 +119,6 @@ type Outbox struct {
 	Count   int64    `json:"count"`
 	Waiting int64    `json:"waiting"` // of these, there at Facts.Since already
 	First   []string `json:"first"`   // message ids of the first waiting ones
-}
-
-// Leaving is the events of before Facts.Since that were in the outbox just before the queues were read.
-type Leaving struct {
-	Orders  int64 `json:"orders"`  // order.created
-	Results int64 `json:"results"` // of payments
 }
 
 // Queue is a queue of the broker.

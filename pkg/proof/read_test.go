@@ -268,6 +268,16 @@ func TestItWaitsForWhatIsOnItsWay(t *testing.T) {
 	if err != nil || !r.Holds || !waits || r.Waited > 30*time.Second {
 		t.Errorf("%v %+v %v", waits, r, err)
 	}
+	// A payment that came too late is marked to be paid back by a message that nothing else tells of.
+	waits = false
+	db.do(t, `UPDATE payments SET refund_due = false, created_at = now() - interval '1 minute' WHERE order_id = 3`)
+	r, err = Verify(t.Context(), Platform{Database: db, Broker: resting{}}, time.Minute, func(int64, int64, int64) {
+		waits = true
+		db.do(t, `UPDATE payments SET refund_due = true WHERE order_id = 3`)
+	})
+	if err != nil || !r.Holds || !waits {
+		t.Errorf("%v %+v %v", waits, r, err)
+	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	db.do(t, `INSERT INTO outbox (message_id, correlation_id, routing_key, payload) VALUES ('m', '1', 'order.created', '{}')`)
 	_, err = Verify(ctx, Platform{Database: db, Broker: resting{}}, time.Minute, func(int64, int64, int64) { cancel(context.Canceled) })

@@ -191,15 +191,18 @@ func outages(f Facts) Finding {
 // events judges that what was sent has had its effect, is still on its way, or is a dead letter.
 func events(f Facts) Finding {
 	found := Finding{ID: "I5", Name: "events", Claim: "each event that was sent had its effect, once, or is a dead letter; none comes from nowhere"}
-	dead := map[string]bool{}
+	known := map[string]bool{} // where they are
 	for _, l := range f.Letters {
-		dead[l.ID] = true
+		known[l.ID] = true
 	}
-	lost := found.lost(f.Events.Unpaid, f.Leaving.Orders+messages(f.Queues, contract.QueueOrderCreated), "order %d: its order.created is lost", func(id int64) bool {
-		return dead[messageID(contract.KeyOrderCreated, id)]
+	for _, id := range f.Leaving {
+		known[id] = true
+	}
+	lost := found.lost(f.Events.Unpaid, messages(f.Queues, contract.QueueOrderCreated), "order %d: its order.created is lost", func(id int64) bool {
+		return known[messageID(contract.KeyOrderCreated, id)]
 	})
-	lost += found.lost(f.Events.Unsettled, f.Leaving.Results+messages(f.Queues, contract.QueuePaymentResults), "order %d: its payment's result is lost", func(id int64) bool {
-		return dead[messageID(contract.KeyPaymentSucceeded, id)] || dead[messageID(contract.KeyPaymentFailed, id)]
+	lost += found.lost(f.Events.Unsettled, messages(f.Queues, contract.QueuePaymentResults), "order %d: its payment's result is lost", func(id int64) bool {
+		return known[messageID(contract.KeyPaymentSucceeded, id)] || known[messageID(contract.KeyPaymentFailed, id)]
 	})
 	found.some(f.Events.Unexpected, "order %d: paid for by another order's event")
 	duplicates := 0
@@ -217,19 +220,20 @@ func events(f Facts) Finding {
 // messageID is that of the event of an order.
 func messageID(kind string, order int64) string { return fmt.Sprintf("%s:%d", kind, order) }
 
-// lost counts those without an effect that neither are dead letters nor can be on their way: so many are waiting.
-func (f *Finding) lost(without Some, waiting int64, row string, dead func(id int64) bool) int64 {
-	var alive []string
-	buried := int64(0)
+// lost counts those without an effect of which it is not known where they are, as far as they cannot be in the queue, where waiting
+// messages are.
+func (f *Finding) lost(without Some, waiting int64, row string, known func(id int64) bool) int64 {
+	var missing []string
+	found := int64(0)
 	for _, id := range without.First {
-		if dead(id) {
-			buried++
+		if known(id) {
+			found++
 		} else {
-			alive = append(alive, fmt.Sprintf(row, id))
+			missing = append(missing, fmt.Sprintf(row, id))
 		}
 	}
-	n := max(0, without.Count-buried-waiting)
-	f.breaks(n, alive[:min(n, int64(len(alive)))]...)
+	n := max(0, without.Count-found-waiting)
+	f.breaks(n, missing[:min(n, int64(len(missing)))]...)
 	return n
 }
 

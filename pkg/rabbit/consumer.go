@@ -32,7 +32,7 @@ type Consumer struct {
 	Declare func(*amqp.Channel) error
 	// Prefetch is how many messages the broker may send ahead; Batch, how many Handle gets at most.
 	Prefetch, Batch int
-	// Handle makes the batch take effect and returns those that never can. Only after it has returned is anything
+	// Handle makes the batch take effect and returns those that never can; who tries several times may name one again. Only after it has returned is anything
 	// acknowledged. Its context ends with the connection, or graceHandle after the consumer was stopped. It waits for
 	// servers that are away by itself: an error throws the whole session away, and all its messages come again.
 	Handle func(ctx context.Context, batch []amqp.Delivery) ([]Reject, error)
@@ -197,8 +197,11 @@ func (c *Consumer) handle(ctx context.Context, batch []amqp.Delivery, dead *Publ
 		return fmt.Errorf("handle %d messages of %s: %w", len(batch), c.Queue, err)
 	}
 	failpoint.Hit(failpoint.Effect)
-	gone := map[uint64]bool{} // tags that the broker knows no more
+	gone := map[uint64]bool{} // by tag: the broker knows it no more
 	for _, r := range rejects {
+		if _, buried := gone[r.Delivery.DeliveryTag]; buried {
+			continue
+		}
 		if gone[r.Delivery.DeliveryTag], err = c.bury(ctx, r, dead); err != nil {
 			return fmt.Errorf("dead-letter %q of %s: %w", r.Delivery.MessageId, c.Queue, err)
 		}
