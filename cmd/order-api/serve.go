@@ -61,7 +61,8 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 
 	intake := order.NewIntake(store, pace, offered(live, relay.Offer), registry, log)
 	waiters := &order.Waiters{}
-	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: time.Second}
+	sweeper := &order.Sweeper{Store: store, Waiters: waiters, Log: log, Pause: time.Second}
+	sweeper.Expired, sweeper.Unheard = order.NewSweeperCounters(registry)
 
 	settler := &order.Settler{Store: store, Waiters: waiters, Pace: pace, Log: log, Ends: order.NewEndHistogram(registry)}
 	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}

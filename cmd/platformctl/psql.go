@@ -19,7 +19,10 @@ func newPsql(e *env) *cobra.Command {
 		Use:   "psql [-c SQL] [-- ARGUMENT...]",
 		Short: "psql in the platform's database; no password is asked",
 		Long: `psql runs psql in the database's pod: interactive, fed by a pipe, or for one
-statement. It ends with psql's exit code. What follows -- goes to psql.`,
+statement. It ends with psql's exit code. What follows -- goes to psql.
+
+The server ends a transaction in which nothing is done for a minute: the rows
+that it has locked are orders that wait.`,
 		Example: `  platformctl psql
   platformctl psql -c "SELECT status, count(*) FROM orders GROUP BY status"
   platformctl psql -- --csv -c "TABLE shows" > shows.csv`,

@@ -21,14 +21,15 @@ const (
 	sweepAll  = 10 * time.Minute
 )
 
-// Sweeper cancels orders whose hold has lapsed, and forgets old idempotency keys. Any number of them may run at once: the
+// Sweeper ends orders whose hold has lapsed, and forgets old idempotency keys. Any number of them may run at once: the
 // state decides, once.
 type Sweeper struct {
 	Store   *Store
 	Waiters *Waiters
 	Log     *slog.Logger
-	Expired prometheus.Counter
-	Pause   time.Duration // between looks; while there is more to do there is none
+	Expired prometheus.Counter // orders that it cancelled
+	Unheard prometheus.Counter // orders that it confirmed
+	Pause   time.Duration      // between looks; while there is more to do there is none
 
 	since time.Time // holds that ended until then have been looked at, by the database's clock
 	all   time.Time // when all were, by ours
@@ -52,7 +53,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	}
 }
 
-// expire cancels the orders of all holds that lapsed since the last time. Where that fails the next one goes on.
+// expire ends the orders of all holds that lapsed since the last time. Where that fails the next one goes on.
 func (s *Sweeper) expire(ctx context.Context) {
 	if now := time.Now(); now.Sub(s.all) > sweepAll {
 		s.since, s.all = time.Time{}, now
@@ -60,13 +61,7 @@ func (s *Sweeper) expire(ctx context.Context) {
 	var began time.Time // by the database's clock
 	for from, more := s.since, true; more; {
 		lapsed, err := s.Store.Expire(ctx, from, expireLook)
-		if len(lapsed.Orders) > 0 {
-			s.Waiters.Ended(lapsed.Orders)
-			s.Expired.Add(float64(len(lapsed.Orders)))
-			for some := range slices.Chunk(lapsed.Orders, expireLimit) {
-				s.Log.InfoContext(ctx, "holds lapsed", "orders", some)
-			}
-		}
+		s.tell(ctx, lapsed)
 		for _, fault := range lapsed.Faulty {
 			s.Log.ErrorContext(ctx, "a hold that lapsed cannot be ended", "error", fault.Error())
 		}
@@ -92,6 +87,19 @@ func (s *Sweeper) expire(ctx context.Context) {
 	}
 }
 
+func (s *Sweeper) tell(ctx context.Context, lapsed Lapsed) {
+	s.Waiters.Ended(lapsed.Orders)
+	s.Waiters.Ended(lapsed.Paid)
+	s.Expired.Add(float64(len(lapsed.Orders)))
+	s.Unheard.Add(float64(len(lapsed.Paid)))
+	for some := range slices.Chunk(lapsed.Orders, expireLimit) {
+		s.Log.InfoContext(ctx, "holds lapsed", "orders", some)
+	}
+	for some := range slices.Chunk(lapsed.Paid, expireLimit) {
+		s.Log.WarnContext(ctx, "orders were paid, and no result has told of it: confirmed", "orders", some)
+	}
+}
+
 // forget deletes a batch of keys and tells whether there may be more.
 func (s *Sweeper) forget(ctx context.Context) (more bool) {
 	n, err := s.Store.ForgetKeys(ctx, keyLife, forgetLimit)
@@ -101,9 +109,12 @@ func (s *Sweeper) forget(ctx context.Context) (more bool) {
 	return n == forgetLimit
 }
 
-// NewExpiredCounter registers the counter of lapsed holds.
-func NewExpiredCounter(registry prometheus.Registerer) prometheus.Counter {
-	c := prometheus.NewCounter(prometheus.CounterOpts{Name: "orders_expired_total", Help: "Orders cancelled because their hold lapsed."})
-	registry.MustRegister(c)
-	return c
+// NewSweeperCounters registers a Sweeper's counters.
+func NewSweeperCounters(registry prometheus.Registerer) (expired, unheard prometheus.Counter) {
+	expired = prometheus.NewCounter(prometheus.CounterOpts{Name: "orders_expired_total", Help: "Orders cancelled because their hold lapsed."})
+	unheard = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "orders_paid_unheard_total", Help: "Orders confirmed when their hold lapsed, by payments of which no result has told.",
+	})
+	registry.MustRegister(expired, unheard)
+	return expired, unheard
 }

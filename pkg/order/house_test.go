@@ -79,7 +79,8 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	waiters := &order.Waiters{}
 	s.depths = &order.Depths{}
 	s.settler = &order.Settler{Store: s.store, Waiters: waiters, Pace: s.pace, Log: log, Ends: order.NewEndHistogram(registry)}
-	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Expired: order.NewExpiredCounter(registry), Pause: 20 * time.Millisecond}
+	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Pause: 20 * time.Millisecond}
+	s.sweeper.Expired, s.sweeper.Unheard = order.NewSweeperCounters(registry)
 	mux := http.NewServeMux()
 	api := &order.API{Store: s.store, Shows: postgres.Throttle(s.store.Shows), Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone}
 	api.Routes(mux)

@@ -2,7 +2,7 @@
 //
 // An order comes in over HTTP (http.go), is accepted or refused together with those that came meanwhile (intake.go), in one
 // statement that holds its seats and writes its event (store.go, schema/). It ends by its payment's result (consume.go) or
-// because its hold lapsed (expire.go).
+// because its hold lapsed (expire.go). State and Next are the rule by which it does, and the statements are tested against it.
 package order
 
 // Status is an order's.
@@ -43,12 +43,13 @@ type Event int
 const (
 	PaymentSucceeded Event = iota
 	PaymentFailed
-	HoldLapsed
+	HoldLapsed     // and no payment is known to have succeeded
+	PaidHoldLapsed // a payment has, but its result has not come
 )
 
 // Next is the rule of the races: the first event decides, no order leaves an end state, and a payment that succeeds for a
 // cancelled order is due to be paid back. A success that comes past the hold, but before the hold was seen to have lapsed,
-// confirms: the seats are still held. The statements of store.go do the same to many orders at once.
+// confirms: the seats are still held. So does the payment itself, where nothing tells of it while they are. The statements of store.go do the same to many orders at once.
 func (s State) Next(e Event) State {
 	if s.Order != Pending {
 		if s.Order == Cancelled && e == PaymentSucceeded {
@@ -57,7 +58,7 @@ func (s State) Next(e Event) State {
 		return s
 	}
 	switch e {
-	case PaymentSucceeded:
+	case PaymentSucceeded, PaidHoldLapsed:
 		s.Order, s.Hold = Confirmed, Committed
 	case PaymentFailed:
 		s.Order, s.Hold = Cancelled, Released

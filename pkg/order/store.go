@@ -234,22 +234,28 @@ FROM (
 ) t`
 
 // A hold ends with its order, or after it. One whose order an old service confirms in this moment stays: the order is waited for,
-// and then it is not in lapsed, while the hold's own row has not changed, and shows what was there when the statement began.
+// and then it is not in ended, while the hold's own row has not changed, and shows what was there when the statement began. An order
+// whose payment is known to have succeeded is not cancelled for that nobody told of it: the result may be late, or lost with its queue.
 const expireOrders = `
-WITH lapsed AS (
-	UPDATE orders SET status = 'CANCELLED', ended_at = now() WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id
+WITH ended AS (
+	UPDATE orders o SET ended_at = now(), status = CASE
+		WHEN EXISTS (SELECT FROM payments p WHERE p.order_id = o.id AND p.status = 'SUCCEEDED') THEN 'CONFIRMED' ELSE 'CANCELLED' END
+	WHERE id = ANY($1::int4[]) AND status = 'PENDING' RETURNING id, status
 ), reservations AS (
-	UPDATE inventory_reservations r SET status = 'EXPIRED' WHERE id = ANY($2::int4[]) AND status = 'RESERVED' AND (
-		order_id = ANY(ARRAY(SELECT id FROM lapsed))
+	UPDATE inventory_reservations r SET status = CASE
+		WHEN order_id = ANY(ARRAY(SELECT id FROM ended WHERE status = 'CONFIRMED')) THEN 'COMMITTED' ELSE 'EXPIRED' END
+	WHERE id = ANY($2::int4[]) AND status = 'RESERVED' AND (
+		order_id = ANY(ARRAY(SELECT id FROM ended))
 		OR NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status IN ('PENDING', 'CONFIRMED'))) RETURNING id
 ), history AS (
-	INSERT INTO order_events (order_id, hop, pod) SELECT id, 'expired', $3 FROM lapsed
+	INSERT INTO order_events (order_id, hop, pod) SELECT id, CASE status WHEN 'CONFIRMED' THEN 'confirmed' ELSE 'expired' END, $3 FROM ended
 )
-SELECT ARRAY(SELECT id FROM lapsed), (SELECT count(*) FROM reservations)`
+SELECT ARRAY(SELECT id FROM ended WHERE status = 'CANCELLED'), ARRAY(SELECT id FROM ended WHERE status = 'CONFIRMED'), (SELECT count(*) FROM reservations)`
 
 // Lapsed is what Expire found.
 type Lapsed struct {
 	Orders []int32   // that it cancelled
+	Paid   []int32   // that it confirmed: their payments had succeeded
 	More   bool      // there may be holds that ended after Last
 	Last   time.Time // when the last one that it looked at ended
 	At     time.Time // the database's time
@@ -257,7 +263,7 @@ type Lapsed struct {
 	Faulty []error   // why holds that lapsed stay as they are, each
 }
 
-// Expire looks at about as many holds as it is told, the first that ended after since by the database's clock, and cancels the orders
+// Expire looks at about as many holds as it is told, the first that ended after since by the database's clock, and ends the orders
 // of those that lapsed.
 func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, error) {
 	var found Lapsed
@@ -301,11 +307,11 @@ func (s *Store) expire(ctx context.Context, holds []hold, found *Lapsed) (ended 
 	for i, h := range holds {
 		orders[i], reservations[i] = h.order, h.id
 	}
-	var cancelled []int32
-	if err := s.DB.QueryRow(ctx, expireOrders, orders, reservations, s.Pod).Scan(&cancelled, &ended); err != nil {
+	var cancelled, paid []int32
+	if err := s.DB.QueryRow(ctx, expireOrders, orders, reservations, s.Pod).Scan(&cancelled, &paid, &ended); err != nil {
 		return 0, fmt.Errorf("expire %d holds: %w", len(holds), err)
 	}
-	found.Orders = append(found.Orders, cancelled...)
+	found.Orders, found.Paid = append(found.Orders, cancelled...), append(found.Paid, paid...)
 	return ended, nil
 }
 

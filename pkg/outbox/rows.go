@@ -147,13 +147,14 @@ func (r *Relay) takeAllOver(ctx context.Context) (took time.Duration) {
 	return took
 }
 
-// No cursor over ids: rows commit in another order than their ids were given out.
+// No cursor over ids: rows commit in another order than their ids were given out. A lease that ends much later than any that is given now is of
+// a time when the database's clock was ahead.
 const takeOverRows = `
 WITH due AS (
-	SELECT id FROM outbox WHERE (lease_until IS NULL OR lease_until < now()) AND routing_key = ANY($4)
+	SELECT id FROM outbox WHERE (lease_until IS NULL OR lease_until < now() OR lease_until > now() + 10 * $3::interval) AND routing_key = ANY($4)
 	ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-UPDATE outbox o SET relay = $2, lease_until = now() + $3
+UPDATE outbox o SET relay = $2, lease_until = now() + $3::interval
 FROM due WHERE o.id = due.id
 RETURNING o.id, o.message_id, o.correlation_id, o.routing_key, o.payload, coalesce(o.traceparent, ''), o.created_at`
 

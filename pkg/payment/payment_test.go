@@ -362,6 +362,19 @@ func TestADataErrorIsTheOrdersOwn(t *testing.T) {
 	}
 }
 
+// A message id that another order's payment has is not taken for that order's own: it would not be paid, and nobody would know.
+func TestTheMessageIDOfAnotherOrder(t *testing.T) {
+	s := newService(t, payment.Gateway{})
+	wrong := strings.Replace(order(2), `"m-2"`, `"m-1"`, 1)
+	rejects, err := s.cashier.Handle(t.Context(), []amqp.Delivery{{DeliveryTag: 1, Body: []byte(order(1))}, {DeliveryTag: 2, Body: []byte(wrong)}, {DeliveryTag: 3, Body: []byte(order(3))}})
+	if err != nil || len(rejects) != 1 || rejects[0].Delivery.DeliveryTag != 2 || !strings.Contains(rejects[0].Reason, "payments_message_id_key") {
+		t.Errorf("%v %v", rejects, err)
+	}
+	if payments := s.number(t, `SELECT count(*) FROM payments WHERE order_id IN (1, 3)`); payments != 2 {
+		t.Errorf("%d payments", payments)
+	}
+}
+
 func TestALapsedHoldIsDeclinedAndNotCharged(t *testing.T) {
 	s := newService(t, payment.Gateway{FailureRate: 0})
 	now := time.Now()
@@ -370,12 +383,13 @@ func TestALapsedHoldIsDeclinedAndNotCharged(t *testing.T) {
 			MessageID: fmt.Sprint(id), CreatedAt: now, OrderID: id, UserID: contract.UserID("1"), ShowID: 1, Quantity: 1, ExpiresAt: expires,
 		}.Encode()}
 	}
-	batch := []amqp.Delivery{event(1, now.Add(-time.Second)), event(2, now.Add(time.Hour)), event(3, time.Time{})}
+	batch := []amqp.Delivery{event(1, now.Add(-time.Second)), event(2, now.Add(time.Hour)), event(3, time.Time{}), event(4, now.Add(-time.Second))}
+	batch[3].Redelivered = true // it may have been charged then
 	if rejects, err := s.cashier.Handle(t.Context(), batch); err != nil || len(rejects) != 0 {
 		t.Fatal(rejects, err)
 	}
-	if n := s.number(t, `SELECT count(*) FROM payments WHERE (order_id = 1) = (status = 'FAILED')`); n != 3 {
-		t.Errorf("%d of 3 are right", n)
+	if n := s.number(t, `SELECT count(*) FROM payments WHERE (order_id = 1) = (status = 'FAILED')`); n != 4 {
+		t.Errorf("%d of 4 are right", n)
 	}
 }
 

@@ -18,8 +18,8 @@ type Store struct {
 	Relay string // the relay that new events are handed to
 }
 
-// The unique message id and order id are the inbox: a row that is there already is not inserted again, and only what was
-// inserted goes into the outbox. An order is committed before it is published, so one that is not there never was.
+// The unique order id is the inbox: a row that is there already is not inserted again, and only what was inserted goes into the
+// outbox. A message id that another order's payment has is an error of the data. An order is committed before it is published, so one that is not there never was.
 const insertPayments = `
 WITH batch AS MATERIALIZED (
 	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $12::text[], $13::int4[])
@@ -28,7 +28,7 @@ WITH batch AS MATERIALIZED (
 	SELECT id FROM orders WHERE id = ANY($1)
 ), paid AS (
 	INSERT INTO payments (order_id, user_id, amount, status, message_id)
-	SELECT order_id, user_id, amount, status, message_id FROM batch WHERE order_id IN (SELECT id FROM known) ON CONFLICT DO NOTHING RETURNING order_id
+	SELECT order_id, user_id, amount, status, message_id FROM batch WHERE order_id IN (SELECT id FROM known) ON CONFLICT (order_id) DO NOTHING RETURNING order_id
 ), events AS (
 	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, traceparent, relay, lease_until)
 	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, b.trace, $9, now() + $10::interval
@@ -42,7 +42,7 @@ WITH batch AS MATERIALIZED (
 SELECT b.ord::int4, e.id FROM batch b LEFT JOIN events e ON e.message_id = b.event_id
 WHERE e.id IS NOT NULL OR b.order_id NOT IN (SELECT id FROM known)`
 
-// Insert stores payments and their events, except those of orders or messages that have one already, and returns the events
+// Insert stores payments and their events, except those of orders that have one already, and returns the events
 // to hand to the relay, and the orders that never were. The orders were delivered at came. No order may come twice.
 func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) (events []outbox.Event, unknown []int32, err error) {
 	n := len(payments)

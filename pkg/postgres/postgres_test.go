@@ -159,6 +159,23 @@ func TestRolesDoNotWaitForOrders(t *testing.T) {
 	}
 }
 
+// A transaction that somebody forgot, whoever it is, does not hold its locks for long: our own sessions are not the only ones.
+func TestTheServerEndsForgottenTransactions(t *testing.T) {
+	conn, err := pgx.Connect(t.Context(), postgrestest.New(t).URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"idle_in_transaction_session_timeout": "1min", "tcp_user_timeout": "30000", "tcp_keepalives_idle": "15"} {
+		var got string
+		if err := conn.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %s, want %s (%v)", name, got, want, err)
+		}
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // Roles are the whole server's: whoever makes them from another database must wait, not fail.
 func TestRolesAreMadeFromTwoDatabasesAtOnce(t *testing.T) {
 	databases := []postgrestest.Database{postgrestest.New(t), postgrestest.New(t)}

@@ -99,11 +99,15 @@ SQL
 chmod 0700 "$data"
 unset POSTGRES_PASSWORD POSTGRES_OWNER_PASSWORD
 
+# Who holds a show's counter stops the orders for it: a transaction that nothing is done in ends after a minute, and that of a client that
+# has gone without a word, as with its node, after half of one. Linux by itself would look for that one after two hours.
 postgres -D "$data" \
   -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql \
   -c max_connections=200 -c fsync=on -c synchronous_commit=on -c jit=off \
   -c shared_buffers=$((memory / 4))MB -c effective_cache_size=$((memory / 2))MB -c maintenance_work_mem=$((memory / 16))MB \
   -c max_wal_size=1GB -c checkpoint_timeout=15min -c random_page_cost=1.1 \
+  -c idle_in_transaction_session_timeout=60s \
+  -c tcp_keepalives_idle=15 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=30s \
   "$@" &
 server=$!
 # wait returns early when a signal arrives, so it is asked until the server is gone.
