@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"platformctl/pkg/daemon"
@@ -36,11 +35,5 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 		fmt.Fprintln(stderr, "usage: order-api [migrate]")
 		return 2
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "order-api: %s\n", oneLine(err))
-	}
-	return daemon.ExitCode(err)
+	return daemon.Report(stderr, name, err)
 }
-
-// oneLine is an error as one line, also one that lists several addresses.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

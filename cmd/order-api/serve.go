@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	name     = "order-api"
-	poolSize = 16 // two batchers, the relay, the settler, the sweeper, and readers
+	name = "order-api"
+	// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
+	relayDrain = 5 * time.Second
+	poolSize   = 16 // two batchers, the relay, the settler, the sweeper, and readers
 )
 
 type config struct {
@@ -91,7 +93,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		},
 		Parts: []daemon.Part{
 			{Name: "intake", Run: intake.Run},
-			{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
+			{Name: "relay", Drain: daemon.Within(relayDrain, relay.Drain), Run: func(ctx context.Context) error {
 				exchanges.Relay(ctx, publisher, relay, pace, depths)
 				return nil
 			}},
@@ -116,15 +118,5 @@ func migrated(store *order.Store) func(context.Context) error {
 		}
 		seen.Store(true)
 		return nil
-	}
-}
-
-// relayDrain gives the events in memory a while to be confirmed. What is left stays in the table, for another relay.
-func relayDrain(relay *outbox.Relay) func(context.Context) error {
-	const most = 5 * time.Second
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, most)
-		defer cancel()
-		return relay.Drain(ctx)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"platformctl/pkg/daemon"
@@ -30,12 +29,5 @@ func run(ctx context.Context, args, environ []string, logs, stderr io.Writer) in
 		fmt.Fprintln(stderr, "usage: payment-service")
 		return 2
 	}
-	err := serve(ctx, environ, logs)
-	if err != nil {
-		fmt.Fprintf(stderr, "payment-service: %s\n", oneLine(err))
-	}
-	return daemon.ExitCode(err)
+	return daemon.Report(stderr, name, serve(ctx, environ, logs))
 }
-
-// oneLine is an error as one line, also one that lists several.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }

@@ -18,8 +18,10 @@ import (
 )
 
 const (
-	name     = "payment-service"
-	poolSize = 8
+	name = "payment-service"
+	// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
+	relayDrain = 5 * time.Second
+	poolSize   = 8
 )
 
 type config struct {
@@ -83,7 +85,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	// The consumer stops first: what it makes is still published.
 	parts := []daemon.Part{
 		{Name: "consumer", Run: exchanges.Consumer(subscriber, cashier, metrics).Run},
-		{Name: "relay", Drain: relayDrain(relay), Run: func(ctx context.Context) error {
+		{Name: "relay", Drain: daemon.Within(relayDrain, relay.Drain), Run: func(ctx context.Context) error {
 			exchanges.Relay(ctx, publisher, relay)
 			return nil
 		}},
@@ -105,14 +107,4 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		Ready:  func(ctx context.Context) error { return errors.Join(connected(ctx), pool.Ping(ctx)) },
 		Parts:  parts,
 	})
-}
-
-// relayDrain gives the events in memory a while to be confirmed. What is left stays in the table, for another relay.
-func relayDrain(relay *outbox.Relay) func(context.Context) error {
-	const most = 5 * time.Second
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, most)
-		defer cancel()
-		return relay.Drain(ctx)
-	}
 }

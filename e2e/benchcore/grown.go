@@ -19,7 +19,7 @@ func (b *bench) grown(ctx context.Context, t *table) error {
 	const fill = `INSERT INTO orders (user_id, show_id, quantity, status, ended_at) SELECT 'fill', 1, 1, 'CONFIRMED', now() FROM generate_series(1, 1000000);
 INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at) SELECT 1, id, 1, 'COMMITTED', now() - id * interval '1 ms' FROM orders;
 INSERT INTO payments (order_id, user_id, amount, status, message_id) SELECT id, 'fill', 50, 'SUCCEEDED', 'order.created:' || id FROM orders;
-INSERT INTO order_events (order_id, hop, pod) SELECT id, hop, 'fill' FROM orders, unnest(ARRAY['accepted', 'sent order.created', 'paid SUCCEEDED', 'sent payment.succeeded', 'confirmed']) AS hop`
+INSERT INTO order_events (order_id, hop, pod) SELECT id, hop, 'fill' FROM orders, unnest(ARRAY['accepted', 'sent order.created', 'payment_succeeded', 'sent payment.succeeded', 'confirmed']) AS hop`
 	if _, err := b.lab.Database().Do(ctx, fill); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -42,7 +43,7 @@ func (r row) middle() measured {
 	if len(r.rounds) == 0 {
 		return measured{}
 	}
-	sorted := slices.SortedFunc(slices.Values(r.rounds), func(a, b measured) int { return int(a.perSecond - b.perSecond) })
+	sorted := slices.SortedFunc(slices.Values(r.rounds), func(a, b measured) int { return cmp.Compare(a.perSecond, b.perSecond) })
 	return sorted[len(sorted)/2]
 }
 
@@ -133,8 +134,8 @@ func (t *table) print(w io.Writer) {
 		if m.note != "" {
 			besides = append(besides, m.note)
 		}
-		for why, n := range m.answers.Failures {
-			besides = append(besides, fmt.Sprintf("%d × %s", n, why))
+		for _, why := range slices.Sorted(maps.Keys(m.answers.Failures)) {
+			besides = append(besides, fmt.Sprintf("%d × %s", m.answers.Failures[why], why))
 		}
 		var cores []string
 		for _, s := range m.cpu.Shares {
@@ -179,8 +180,8 @@ func (t *table) document(ctx context.Context, l *lab.Lab, path string) error {
 Written by `+"`make bench-core`"+` on %s: %s, %d cores that clients, servers and services share; Linux %s,
 PostgreSQL %s, RabbitMQ %s, %s. fsync and synchronous_commit are on, queues are quorum queues, the history is written.
 
-The ratio is to pgbench on the same server by the same route in the same run, but where the row names another. Medians of the rounds where there
-are several. *cores* is CPU by process, with a service's largest memory; *foreign* is what else the machine did: a figure counts
+The ratio is to pgbench on the same server by the same route in the same run, but where the row names another. Where there are
+several rounds the ratio and the CPU are their medians, and all else is of the round of the median throughput. *cores* is CPU by process, with a service's largest memory; *foreign* is what else the machine did: a figure counts
 as far as that is small. A latency counts from when the order was due where a rate is offered. *end* is from the order's row to
 its end, by the database's clock. After each measurement of the pipeline every invariant was verified.
 

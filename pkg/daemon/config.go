@@ -5,6 +5,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -23,6 +24,14 @@ func (m *Misconfigured) Error() string { return "configuration: " + m.Err.Error(
 
 // Unwrap returns what is wrong with the configuration.
 func (m *Misconfigured) Unwrap() error { return m.Err }
+
+// Report says in one line, as "service: error", why a service ended, if it failed, and returns its exit code.
+func Report(w io.Writer, service string, err error) int {
+	if err != nil {
+		fmt.Fprintf(w, "%s: %s\n", service, strings.Join(strings.Fields(err.Error()), " "))
+	}
+	return ExitCode(err)
+}
 
 // ExitCode is how a service that failed with err ends. Whoever started it need not try again where it is 78, which is EX_CONFIG of
 // BSD's sysexits.h.

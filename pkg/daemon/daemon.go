@@ -45,6 +45,15 @@ type Part struct {
 	Drain func(ctx context.Context) error
 }
 
+// Within is a Drain that gives up after a while.
+func Within(most time.Duration, drain func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, most)
+		defer cancel()
+		return drain(ctx)
+	}
+}
+
 // Service is all that Run needs.
 type Service struct {
 	Name     string

@@ -147,7 +147,7 @@ func (s *short) Accept() (net.Conn, error) {
 }
 
 // A machine that has no files left for a moment is no end of a service.
-func TestNoFilesAreLeftForAMoment(t *testing.T) {
+func TestAServiceOutlivesTheLackOfFiles(t *testing.T) {
 	t.Parallel()
 	l := &short{Listener: listen(t)}
 	l.times.Store(3)

@@ -33,7 +33,7 @@ func (b Broker) Relay(ctx context.Context, dialer *rabbit.Dialer, relay *outbox.
 		if err != nil {
 			return err
 		}
-		go depths.count(ctx, s.Conn, pace, dialer.Log)
+		go depths.watch(ctx, s.Conn, pace, dialer.Log)
 		s.Up()
 		return relay.Session(ctx, s.Stop, func(ctx context.Context, e outbox.Event) (outbox.Confirmation, error) {
 			return publisher.Publish(ctx, rabbit.Message{

@@ -42,8 +42,8 @@ func (d *Depths) set(queues map[string]int) {
 	d.queues, d.at = queues, time.Now()
 }
 
-// count asks each second how many messages wait, until the session ends; then nobody knows.
-func (d *Depths) count(ctx context.Context, conn *amqp.Connection, pace *Pace, log *slog.Logger) {
+// watch asks each second how many messages wait, until the session ends; then nobody knows.
+func (d *Depths) watch(ctx context.Context, conn *amqp.Connection, pace *Pace, log *slog.Logger) {
 	defer pace.Queued(0)
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

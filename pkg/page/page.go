@@ -138,19 +138,23 @@ func (p *Page) tables(ctx context.Context) {
 type section struct {
 	name  string
 	least time.Duration // between looks
-	share int           // of the time that reading may take, one part in so many
+	share int           // one part in so many of the time may go into reading
 	load  func(context.Context) (value any, into func(*State), err error)
 
 	wanted bool
 	due    time.Time
 }
 
+// The shows are read in two ways: their free seats, which are few rows and read often, and all that is known of them.
 func (p *Page) sections() []*section {
 	return []*section{
 		{name: "shows", least: each, share: 5, load: func(ctx context.Context) (any, func(*State), error) {
 			free, err := p.source.Free(ctx)
-			shows := p.taken(free)
-			return shows, func(s *State) { s.Shows = shows }, err
+			if err != nil {
+				return nil, nil, err
+			}
+			shows := p.withFree(free)
+			return shows, func(s *State) { s.Shows = shows }, nil
 		}},
 		{name: "orders", least: each, share: 5, load: func(ctx context.Context) (any, func(*State), error) {
 			orders, err := p.source.Orders(ctx, listed)
@@ -167,9 +171,9 @@ func (p *Page) sections() []*section {
 	}
 }
 
-// taken are the shows as they were read last, with the seats that are free now. How those that are not divide into held and sold is
+// withFree is the shows as they were read last, with the seats that are free now. How those that are not divide into held and sold is
 // dear to know: what changed meanwhile counts as held, as it was at first, until that is read again. A show that is new waits for it.
-func (p *Page) taken(free []Show) []Show {
+func (p *Page) withFree(free []Show) []Show {
 	p.state.Lock()
 	shows := slices.Clone(p.now.Shows)
 	p.state.Unlock()

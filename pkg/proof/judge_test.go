@@ -156,7 +156,7 @@ func TestTenRowsAreNamedAtMost(t *testing.T) {
 	}
 }
 
-func TestTheLettersAnswer(t *testing.T) {
+func TestLettersAreParsed(t *testing.T) {
 	letters, err := parseLetters([]byte("letter bQ== bm8=\nwarning\nletter  \nok\n"))
 	if want := []Letter{{"m", "no"}, {"", ""}}; err != nil || !slices.Equal(letters, want) {
 		t.Errorf("%v %v", letters, err)
@@ -168,7 +168,7 @@ func TestTheLettersAnswer(t *testing.T) {
 	}
 }
 
-func TestTheBrokersAnswer(t *testing.T) {
+func TestQueuesAreParsed(t *testing.T) {
 	queues, err := parseQueues([]byte("queue 3 1 a.q\nwarning\nqueue 0 0 b c\nok\n"))
 	if want := []Queue{{"a.q", 3, 1}, {"b c", 0, 0}}; err != nil || !slices.Equal(queues, want) {
 		t.Errorf("%v %v", queues, err)

@@ -1,6 +1,6 @@
 // Package proof shows that the platform keeps its promises: an accepted order ends once, with its money and its seats in
 // agreement. verify reads the running platform by SQL of its own and judges what it finds; bench puts load on it, measures,
-// and verifies afterwards. It shares no code with the services: what they get wrong must not be got wrong here too.
+// and verifies afterwards. It shares nothing with the services but the names of pkg/contract: what they get wrong must not be got wrong here too.
 //
 // Reading (facts.go, servers.go, history.go), judging (judge.go and told.go, pure) and waiting (verify.go) are apart. An invariant
 // is one function from facts to a finding, so that another is one more function.

@@ -153,7 +153,7 @@ func TestSeatsThatCameBackUnnoted(t *testing.T) {
 }
 
 // What the orders' own history tells of, and what a client's does.
-func TestTheirLivesGoRed(t *testing.T) {
+func TestTheOrdersHistoryGoesRed(t *testing.T) {
 	db := postgrestest.New(t)
 	connection{db.Pool}.do(t, life...)
 	connection{db.Pool}.do(t,

@@ -4,10 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
-
-	"platformctl/pkg/contract"
 )
 
 // accepted holds what clients were told, and what the orders' own history says, against the orders that there are.
@@ -186,87 +183,4 @@ func outages(f Facts) Finding {
 		found.Counted += fmt.Sprintf("; %d or more in each of %d of %s and more", least, long, longOutage)
 	}
 	return found
-}
-
-// events judges that what was sent has had its effect, is still on its way, or is a dead letter.
-func events(f Facts) Finding {
-	found := Finding{ID: "I5", Name: "events", Claim: "each event that was sent had its effect, once, or is a dead letter; none comes from nowhere"}
-	known := map[string]bool{} // where they are
-	for _, l := range f.Letters {
-		known[l.ID] = true
-	}
-	for _, id := range f.Leaving {
-		known[id] = true
-	}
-	lost := found.lost(f.Events.Unpaid, messages(f.Queues, contract.QueueOrderCreated), "order %d: its order.created is lost", func(id int64) bool {
-		return known[messageID(contract.KeyOrderCreated, id)]
-	})
-	lost += found.lost(f.Events.Unsettled, messages(f.Queues, contract.QueuePaymentResults), "order %d: its payment's result is lost", func(id int64) bool {
-		return known[messageID(contract.KeyPaymentSucceeded, id)] || known[messageID(contract.KeyPaymentFailed, id)]
-	})
-	found.some(f.Events.Unexpected, "order %d: paid for by another order's event")
-	duplicates := 0
-	if f.History != nil {
-		for _, p := range f.History.Published {
-			if p.As == AsAgain {
-				duplicates++
-			}
-		}
-	}
-	found.Counted = fmt.Sprintf("%d sent, %d lost, %d unexpected, %d published again by others", f.Events.Sent, lost, f.Events.Unexpected.Count, duplicates)
-	return found
-}
-
-// messageID is that of the event of an order.
-func messageID(kind string, order int64) string { return fmt.Sprintf("%s:%d", kind, order) }
-
-// lost counts those without an effect of which it is not known where they are, as far as they cannot be in the queue, where waiting
-// messages are.
-func (f *Finding) lost(without Some, waiting int64, row string, known func(id int64) bool) int64 {
-	var missing []string
-	found := int64(0)
-	for _, id := range without.First {
-		if known(id) {
-			found++
-		} else {
-			missing = append(missing, fmt.Sprintf(row, id))
-		}
-	}
-	n := max(0, without.Count-found-waiting)
-	f.breaks(n, missing[:min(n, int64(len(missing)))]...)
-	return n
-}
-
-// ends judges that no order left an end.
-func ends(f Facts) Finding {
-	found := Finding{ID: "I9", Name: "ends", Claim: "an order is accepted once and ends once, and stays as it ended"}
-	found.twisted(f)
-	found.Counted = fmt.Sprintf("%d of %d ended", f.Lives.Ended, f.Lives.Accepted)
-	return found
-}
-
-// lapses judges that the seats of a hold that lapsed came back once; that their number is right is what seats judges.
-func lapses(f Facts) Finding {
-	found := Finding{ID: "I10", Name: "lapses", Claim: "the seats of a lapsed hold came back exactly once"}
-	found.twisted(f)
-	found.Counted = fmt.Sprintf("%s lapsed, %s back", counted(f.Lives.Lapsed, "hold"), counted(f.Lives.Seats, "seat"))
-	return found
-}
-
-// twisted takes over what the orders' lives break of this invariant.
-func (f *Finding) twisted(facts Facts) {
-	for _, t := range facts.Lives.Broken {
-		if t.Invariant == f.ID {
-			f.some(t.Some, "order %d: "+strings.ReplaceAll(t.How, "%", "%%"))
-		}
-	}
-}
-
-// some breaks by rows of which the first are known by number.
-func (f *Finding) some(s Some, row string) {
-	named := make([]string, 0, min(len(s.First), most))
-	for _, id := range s.First[:min(len(s.First), most)] {
-		named = append(named, fmt.Sprintf(row, id))
-	}
-	f.breaks(s.Count, named...)
 }
