@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"platformctl/pkg/daemon"
@@ -70,10 +69,14 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 	exchanges := order.Broker{Events: broker.Events, DeadLetters: broker.DeadLetters, Prefetch: int(broker.Prefetch)}
 	consumer := exchanges.Consumer(subscriber, settler, rabbit.NewConsumerMetrics(registry))
 	consumer.Handle = handled(live, consumer.Handle)
-	seen.figures = func() (order.Figures, error) { return intake.Figures(settler.Ends, sweeper.Expired) }
+	seen.figures = func() (order.Figures, error) { return intake.Figures(settler.Ends, sweeper.Expired, sweeper.Unheard) }
 
+	newest, err := order.Newest()
+	if err != nil {
+		return err
+	}
 	mux := http.NewServeMux()
-	api := &order.API{Store: store, Shows: shows, Intake: intake, Waiters: waiters, Log: log, Gone: daemon.Gone}
+	api := order.NewAPI(order.API{Store: store, Shows: shows, Intake: intake, Waiters: waiters, Log: log, Gone: daemon.Gone})
 	api.Routes(mux)
 	live.Routes(mux)
 	listener, err := net.Listen("tcp", fmt.Sprintf(":%d", own.Port))
@@ -86,7 +89,7 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 			"database": pool.Ping,
 			"broker":   func(context.Context) error { return connected() },
 		},
-		Ready: migrated(store),
+		Ready: postgres.Migrated(pool, newest), // and after that, whatever the database does
 		OnStop: func() {
 			waiters.Close()
 			live.Close()
@@ -104,19 +107,4 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 			{Name: "page", Run: live.Run},
 		},
 	})
-}
-
-// migrated asks the database until it has been migrated once; after that the service is ready whatever the database does.
-func migrated(store *order.Store) func(context.Context) error {
-	var seen atomic.Bool
-	return func(ctx context.Context) error {
-		if seen.Load() {
-			return nil
-		}
-		if err := store.Migrated(ctx); err != nil {
-			return err
-		}
-		seen.Store(true)
-		return nil
-	}
 }

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"encoding/json"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -32,6 +35,53 @@ func TestWrongCallsAndConfiguration(t *testing.T) {
 		if code != c.code || !strings.Contains(stderr.String(), c.want) {
 			t.Errorf("%v: %d %s", c.environ, code, stderr.String())
 		}
+	}
+}
+
+// Without its tables it takes no payments, and does not say that it could.
+func TestReadyOnceMigrated(t *testing.T) {
+	db, vhost := postgrestest.Old(t), rabbittest.Platform(t)
+	du, mu := parse(t, db.URL), parse(t, vhost)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan int, 1)
+	reader, logs := io.Pipe()
+	go func() {
+		done <- run(ctx, nil, []string{
+			"PORT=0", "PGHOST=" + du.Hostname(), "PGPORT=" + du.Port(), "PGDATABASE=" + du.Path[1:], "PGUSER=" + du.User.Username(), "PGPASSWORD=" + password(du),
+			"RABBITMQ_HOST=" + mu.Hostname(), "RABBITMQ_PORT=" + mu.Port(), "RABBITMQ_VHOST=" + mu.Path[1:], "RABBITMQ_USERNAME=" + mu.User.Username(), "RABBITMQ_PASSWORD=" + password(mu),
+		}, logs, io.Discard)
+		logs.Close()
+	}()
+	var address string
+	lines := bufio.NewScanner(reader)
+	for address == "" && lines.Scan() {
+		var line struct{ Msg, Address string }
+		if err := json.Unmarshal(lines.Bytes(), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Msg == "serving" {
+			address = "http://127.0.0.1" + line.Address[strings.LastIndex(line.Address, ":"):]
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		answer, err := http.Get(address + "/ready?wait=1s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		answer.Body.Close()
+		if err != nil || answer.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			t.Fatalf("%s %s %v", answer.Status, body, err)
+		}
+		if strings.Contains(string(body), `"the database is at version 0 and must be migrated to 10"`) { // and the broker is there
+			break
+		}
+	}
+	stop()
+	if code := <-done; code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }
 

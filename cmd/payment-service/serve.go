@@ -101,10 +101,11 @@ func serve(ctx context.Context, environ []string, logs io.Writer) error {
 		return fmt.Errorf("listen: %w", err)
 	}
 	connected := func(context.Context) error { return errors.Join(publisher.Err(), subscriber.Err()) }
+	migrated := postgres.Migrated(pool, payment.Schema)
 	return daemon.Run(ctx, daemon.Service{
 		Name: name, Log: log, Listener: listener, Routes: mux, Registry: registry,
 		Checks: map[string]func(context.Context) error{"database": pool.Ping, "broker": connected},
-		Ready:  func(ctx context.Context) error { return errors.Join(connected(ctx), pool.Ping(ctx)) },
+		Ready:  func(ctx context.Context) error { return errors.Join(connected(ctx), pool.Ping(ctx), migrated(ctx)) },
 		Parts:  parts,
 	})
 }

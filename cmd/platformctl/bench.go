@@ -240,6 +240,9 @@ func printBench(w io.Writer, r proof.BenchResult) error {
 		}
 		lines = append(lines, [2]string{"Answers", strings.Join(others, ", ")}, [2]string{"Refused", milliseconds(a.Others)})
 	}
+	if a.Unsent > 0 {
+		lines = append(lines, [2]string{"Unsent", fmt.Sprintf("%d were due, and had no client yet some time after the end", a.Unsent)})
+	}
 	for _, why := range slices.Sorted(maps.Keys(a.Failures)) {
 		lines = append(lines, [2]string{"Failed", fmt.Sprintf("%d × %s", a.Failures[why], why)})
 	}

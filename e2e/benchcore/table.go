@@ -131,6 +131,9 @@ func (t *table) print(w io.Writer) {
 				besides = append(besides, fmt.Sprintf("%d × %d", m.answers.Statuses[status], status))
 			}
 		}
+		if m.answers.Unsent > 0 {
+			besides = append(besides, fmt.Sprintf("%d unsent", m.answers.Unsent))
+		}
 		if m.note != "" {
 			besides = append(besides, m.note)
 		}

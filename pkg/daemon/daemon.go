@@ -30,7 +30,7 @@ const (
 	// learns by that to take another one, so that no request meets one that is just being closed.
 	linger = time.Second
 	// stopTimeout is how long everything may take to stop; the kubelet kills after 30 s, of which 5 s passed before SIGTERM.
-	stopTimeout = 20 * time.Second
+	stopTimeout = 23 * time.Second
 	// finishTimeout is what the last requests get of it: those that were coming in when it began have come or are refused by then, and
 	// a client that reads slowly shall not keep the parts from their own end.
 	finishTimeout = requestTimeout

@@ -140,7 +140,7 @@ func get(t *testing.T, url string) (int, string, bool) {
 // Headers that are larger than any client of ours needs are refused; what is a little smaller is answered.
 func TestHeadersAreLimited(t *testing.T) {
 	s := start(t, daemon.Service{})
-	for size, want := range map[int]int{15 << 10: http.StatusOK, 32 << 10: http.StatusRequestHeaderFieldsTooLarge, 700 << 10: http.StatusRequestHeaderFieldsTooLarge, 8 << 20: http.StatusRequestHeaderFieldsTooLarge} {
+	for size, want := range map[int]int{7 << 10: http.StatusOK, 12 << 10: http.StatusRequestHeaderFieldsTooLarge, 32 << 10: http.StatusRequestHeaderFieldsTooLarge, 700 << 10: http.StatusRequestHeaderFieldsTooLarge, 8 << 20: http.StatusRequestHeaderFieldsTooLarge} {
 		request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/live", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
@@ -293,6 +293,9 @@ func TestHealthReadinessLivenessAndMetrics(t *testing.T) {
 	expect("/ready?wait=50ms", 503, `{"reason":"gone","service":"test","status":"not ready"}`)
 	expect("/ready?wait=6s", 400, `{"error":"invalid_request","message":"wait must be a duration from 0s to 5s, such as 1s, not \"6s\""}`)
 	expect("/live", 200, `{"status":"ok"}`)
+	if got := post(t, r.url+"/live", ""); got != `405 {"error":"method_not_allowed","message":"/live takes GET"} false` {
+		t.Error(got)
+	}
 	expect("/nothing", 404, `{"error":"not_found","message":"there is nothing at /nothing"}`)
 	if c, b, _ := get(t, r.url+"/metrics"); c != 200 || !strings.Contains(b, `http_request_seconds_count{method="GET",route="GET /ready",status="503"} 2`) || !strings.Contains(b, "go_goroutines") {
 		t.Errorf("/metrics: %d %s", c, b)

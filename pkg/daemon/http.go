@@ -24,7 +24,7 @@ const (
 	requestTimeout = 10 * time.Second // for a request to come in, from its first byte to its last
 	answerTimeout  = 45 * time.Second // longer than any GET waits
 	idleTimeout    = 2 * time.Minute
-	headerLimit    = 16 << 10
+	headerLimit    = 8 << 10
 	bodyLimit      = 64 << 10
 	connections    = 12_000                 // open at once; an idle one takes up to 20 KiB of the 256 MiB that a service's container may have
 	lookAgain      = 250 * time.Millisecond // for a client that has gone, while its request is answered
@@ -185,6 +185,12 @@ func (d *running) routes() {
 		d.reply(w, r, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	d.Routes.Handle("GET /metrics", promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}))
+	for _, path := range []string{"/health", "/ready", "/live", "/metrics"} {
+		d.Routes.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", http.MethodGet)
+			d.reply(w, r, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed", "message": path + " takes GET"})
+		})
+	}
 	d.Routes.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		d.reply(w, r, http.StatusNotFound, map[string]string{"error": "not_found", "message": "there is nothing at " + r.URL.Path})
 	})

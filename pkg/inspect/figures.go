@@ -118,7 +118,7 @@ func (w *Window) figures(now look) Figures {
 			f.Refused.PerSecond += since.rate("intake_orders_total", "outcome", outcome)
 		}
 		f.Paid.PerSecond += since.rate("consumer_batch_messages", "queue", contract.QueueOrderCreated)
-		f.Out.PerSecond += since.rate("order_end_seconds", "", "") + since.rate("orders_expired_total", "", "")
+		f.Out.PerSecond += since.rate("order_end_seconds", "", "") + since.rate("orders_expired_total", "", "") + since.rate("orders_paid_unheard_total", "", "")
 		for _, queue := range []string{contract.QueueOrderCreated, contract.QueuePaymentResults} {
 			f.Again.PerSecond += since.rate("consumer_redelivered_total", "queue", queue)
 		}

@@ -86,6 +86,9 @@ func steps(l Life, h Hop) []Step {
 	case "created_again":
 		return append(began(atPayment, delivered), Step{h.At, inPayment, "nothing to do: it had a payment", ""})
 	case "confirmed":
+		if h.Began == nil {
+			return []Step{{h.At, inOrder, "CONFIRMED, paid as its hold ran out, seen by", h.Pod}}
+		}
 		return append(began(atResult, delivered), Step{h.At, inResult, "CONFIRMED, " + seats + " sold", ""})
 	case "cancelled":
 		return append(began(atResult, delivered), Step{h.At, inResult, "CANCELLED, " + seats + " free again", ""})
@@ -93,6 +96,10 @@ func steps(l Life, h Hop) []Step {
 		return append(began(atResult, delivered), Step{h.At, inResult, "nothing to do: it had ended", ""})
 	case "expired":
 		return []Step{{h.At, inOrder, "CANCELLED, its hold ran out, seen by", h.Pod}}
+	case "unheard":
+		return nil // its confirmed tells it
+	case "heard":
+		return []Step{{h.At, inResult, "nothing to do: its result came late", ""}}
 	case "refund_due":
 		return []Step{{h.At, inResult, "too late: the payment is to be paid back", ""}}
 	}

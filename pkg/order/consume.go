@@ -114,9 +114,17 @@ func (s *Settler) tell(settled []Settled) {
 		s.Ends.Observe(o.Age.Seconds())
 		ended = append(ended, o.ID)
 	}
-	youngest := slices.MinFunc(settled, func(a, b Settled) int { return cmp.Compare(a.Age, b.Age) })
-	s.Pace.Settled(len(settled), youngest.Age, time.Now())
+	s.keepPace(settled)
 	s.Waiters.Ended(ended)
+}
+
+// keepPace tells how old orders are when their results come. It matters also of those that have ended before, as their holds lapsed: where
+// nobody knew how far the results are behind, all that came would be let in, to lapse in its turn.
+func (s *Settler) keepPace(settled []Settled) {
+	if len(settled) > 0 {
+		youngest := slices.MinFunc(settled, func(a, b Settled) int { return cmp.Compare(a.Age, b.Age) })
+		s.Pace.Settled(len(settled), youngest.Age, time.Now())
+	}
 }
 
 // others are the results that have not ended an order just now: it has had another one, its hold has lapsed, or it never was.
@@ -150,9 +158,10 @@ func (s *Settler) late(ctx context.Context, results []result, by Arrival) (unkno
 	if err != nil {
 		return nil, err
 	}
+	s.keepPace(exist)
 	known := make(map[int32]bool, len(exist))
-	for _, id := range exist {
-		known[id] = true
+	for _, o := range exist {
+		known[o.ID] = true
 	}
 	for _, r := range results {
 		if !known[r.order] {

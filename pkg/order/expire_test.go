@@ -85,7 +85,7 @@ func endsMeanwhile(t *testing.T, status, hold string) {
 	if err := old.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if f := <-expired; f.error != nil || len(f.Orders) > 0 {
+	if f := <-expired; f.error != nil || len(f.Orders)+len(f.Paid) > 0 {
 		t.Errorf("%+v", f)
 	}
 	if got := stateOf(t, s.db, id); got != (state{status, hold, false}) {

@@ -284,6 +284,59 @@ func TestTheDatabaseIsAway(t *testing.T) {
 	counted(t, s.db)
 }
 
+// That there are no more order ids is not the fault of who orders.
+func TestNoMoreOrderIDs(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	if _, err := s.db.Pool.Exec(t.Context(), `ALTER SEQUENCE orders_id_seq MAXVALUE 10; SELECT setval('orders_id_seq', 10)`); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.post(t, like); a.code != http.StatusServiceUnavailable {
+		t.Errorf("%s", a)
+	}
+	// Nor is it that others in the table have all the ids that are given to it, one after another.
+	if _, err := s.db.Pool.Exec(t.Context(), `ALTER SEQUENCE orders_id_seq MAXVALUE 2147483647; SELECT setval('orders_id_seq', 10);
+		INSERT INTO orders (id, user_id, show_id, quantity, status) SELECT i, 'u', 1, 1, 'CANCELLED' FROM generate_series(11, 3000) i`); err != nil {
+		t.Fatal(err)
+	}
+	if a := s.post(t, like); a.code != http.StatusServiceUnavailable {
+		t.Errorf("%s", a)
+	}
+}
+
+// Those who read stand in a line of their own: whatever their number, orders are taken.
+func TestReadersDoNotKeepOrdersOut(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	id := s.post(t, like).accepted(t)
+	// What the readers ask for is locked by somebody, and so each has its connection for as long as it waits.
+	lock, err := s.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE payments IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	for range 100 {
+		readers.Go(func() {
+			if a := s.get(t, fmt.Sprintf("/orders/%d", id)); a.code != http.StatusServiceUnavailable {
+				t.Errorf("a reader: %s", a)
+			}
+		})
+	}
+	until(t, "the readers wait", func() bool {
+		return number(t, s.db, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) >= 8
+	})
+	began := time.Now()
+	s.post(t, like).accepted(t)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("an order took %s", took)
+	}
+	readers.Wait()
+}
+
 // The answer to a COMMIT is lost: the same batch is tried again, and takes effect once.
 func TestALostAnswerIsNotASecondOrder(t *testing.T) {
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})

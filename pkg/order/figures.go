@@ -15,18 +15,19 @@ type Figures struct {
 }
 
 // Figures reads the figures of an intake, and of a settler's and a sweeper's ends.
-func (in *Intake) Figures(ends prometheus.Histogram, expired prometheus.Counter) (Figures, error) {
-	var accept, wait, end, lapse dto.Metric
+func (in *Intake) Figures(ends prometheus.Histogram, expired, unheard prometheus.Counter) (Figures, error) {
+	var accept, wait, end, lapse, paid dto.Metric
 	for _, m := range []struct {
 		from prometheus.Metric
 		into *dto.Metric
-	}{{in.metrics.orders[accepted], &accept}, {in.metrics.wait, &wait}, {ends, &end}, {expired, &lapse}} {
+	}{{in.metrics.orders[accepted], &accept}, {in.metrics.wait, &wait}, {ends, &end}, {expired, &lapse}, {unheard, &paid}} {
 		if err := m.from.Write(m.into); err != nil {
 			return Figures{}, fmt.Errorf("read the metric %s: %w", m.from.Desc(), err)
 		}
 	}
 	return Figures{
-		Accepted: accept.GetCounter().GetValue(), Ended: float64(end.GetHistogram().GetSampleCount()) + lapse.GetCounter().GetValue(),
-		Answers: wait.GetHistogram(), Ends: end.GetHistogram(),
+		Accepted: accept.GetCounter().GetValue(),
+		Ended:    float64(end.GetHistogram().GetSampleCount()) + lapse.GetCounter().GetValue() + paid.GetCounter().GetValue(),
+		Answers:  wait.GetHistogram(), Ends: end.GetHistogram(),
 	}, nil
 }

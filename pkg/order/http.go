@@ -19,10 +19,15 @@ import (
 	"platformctl/pkg/postgres"
 
 	"github.com/valyala/fasthttp"
+	"golang.org/x/sync/semaphore"
 )
 
 const (
 	readTimeout = 2 * time.Second // of the database, for a GET
+	// mostReads is how many GETs ask the database at once. It is not all of the pool: who takes and settles orders stands in the same line.
+	mostReads = 8
+	// mostWaiters is how many GETs wait for an order's end at once. More would take the connections from those who order, and from the probes.
+	mostWaiters = 5000
 	longestWait = 30 * time.Second
 	// A page of orders.
 	defaultPage, longestPage = 50, 500
@@ -40,6 +45,15 @@ type API struct {
 	Waiters *Waiters
 	Log     *slog.Logger
 	Gone    func(net.Conn) bool // tells whether a client has gone
+
+	reads   *semaphore.Weighted
+	waiters *semaphore.Weighted
+}
+
+// NewAPI makes an API of one that has its exported fields.
+func NewAPI(a API) *API {
+	a.reads, a.waiters = semaphore.NewWeighted(mostReads), semaphore.NewWeighted(mostWaiters)
+	return &a
 }
 
 // Direct are the routes that are asked for thousands of times a second, by method and path.
@@ -88,7 +102,7 @@ func (a *API) createOrder(ctx *fasthttp.RequestCtx) {
 	case errors.Is(err, ErrGone):
 		ctx.SetConnectionClose()
 		a.answer(ctx, statusGone, failure{"client_gone", err.Error()}) // nobody reads it
-	case err != nil && postgres.IsDataError(err):
+	case err != nil && !errors.Is(err, ErrUnavailable) && postgres.IsDataError(err):
 		a.Log.ErrorContext(ctx, "the database refused an order's data", "error", err.Error())
 		a.answer(ctx, http.StatusBadRequest, failure{"invalid_request", "the database refused the order's data"})
 	case err != nil:
@@ -123,9 +137,9 @@ func (a *API) listOrders(w http.ResponseWriter, r *http.Request) {
 		a.invalid(w, r, err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), readTimeout)
-	defer cancel()
-	orders, err := a.Store.Orders(ctx, before, int(limit)+1) // one more tells whether there is a next page
+	orders, err := reading(r.Context(), a, func(ctx context.Context) ([]View, error) {
+		return a.Store.Orders(ctx, before, int(limit)+1) // one more tells whether there is a next page
+	})
 	if err != nil {
 		a.unavailable(w, r, err)
 		return
@@ -182,14 +196,23 @@ func (a *API) getOrder(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// errCrowded says that a request did not wait for its order's end.
+var errCrowded = errors.New("too many requests wait for their orders' ends")
+
 // await reads an order, as soon as it has ended or after wait.
 func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, error) {
+	if wait > 0 {
+		if !a.waiters.TryAcquire(1) {
+			return View{}, errCrowded
+		}
+		defer a.waiters.Release(1)
+	}
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	ended, leave := a.Waiters.Wait(id) // before the first look, so that no end is missed
 	defer leave()
 	for last := wait == 0; ; {
-		view, err := a.read(ctx, id)
+		view, err := reading(ctx, a, func(ctx context.Context) (View, error) { return a.Store.Order(ctx, id) })
 		if err != nil || last || view.Status != Pending {
 			return view, err
 		}
@@ -204,10 +227,15 @@ func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, er
 	}
 }
 
-func (a *API) read(ctx context.Context, id int32) (View, error) {
+// reading asks the database, when its turn has come.
+func reading[T any](ctx context.Context, a *API, read func(context.Context) (T, error)) (value T, err error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return a.Store.Order(ctx, id)
+	if err := a.reads.Acquire(ctx, 1); err != nil {
+		return value, fmt.Errorf("wait for those who read before: %w", err)
+	}
+	defer a.reads.Release(1)
+	return read(ctx)
 }
 
 func (a *API) listShows(w http.ResponseWriter, r *http.Request) {
@@ -236,7 +264,7 @@ func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 
 // excuse says why a request cannot be answered now, to the client, and to the log where it is not for load.
 func (a *API) excuse(ctx context.Context, method, path string, err error) string {
-	if errors.Is(err, ErrBusy) || errors.Is(err, ErrBehind) || errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrBusy) || errors.Is(err, ErrBehind) || errors.Is(err, ErrTwin) || errors.Is(err, ErrClosed) || errors.Is(err, errCrowded) {
 		return err.Error() + ", try again"
 	}
 	a.Log.ErrorContext(ctx, "request failed", "method", method, "path", path, "error", err.Error())

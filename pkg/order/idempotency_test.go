@@ -164,6 +164,31 @@ func TestOneKeyInOneBatch(t *testing.T) {
 	}
 }
 
+// Of two orders that meet in one batch under one key the second is no misuse of it where the first was refused: nothing has the key.
+func TestTwoOrdersOfOneKeyInOneBatch(t *testing.T) {
+	t.Parallel()
+	for quantity, want := range map[int]string{121: "409 503", 120: "202 422"} { // of 120 seats
+		s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+		s.database.Away()
+		before := make(chan answer, 1)
+		go func() { before <- s.post(t, `{"userId":1,"showId":1,"quantity":1}`) }() // of the same batcher; it waits for the database
+		until(t, "the batch before", func() bool { return s.notes.have("a batch of orders is tried again") })
+		answers := make(chan answer, 1)
+		go func() {
+			answers <- s.postWith(t, fmt.Sprintf(`{"userId":1,"showId":3,"quantity":%d}`, quantity), "the key")
+		}()
+		until(t, "the first to wait", func() bool { return s.intake.Waiting() == 1 })
+		second := make(chan answer, 1)
+		go func() { second <- s.postWith(t, `{"userId":1,"showId":3,"quantity":1}`, "the key") }()
+		until(t, "the second to wait", func() bool { return s.intake.Waiting() == 2 })
+		s.database.Back()
+		(<-before).accepted(t)
+		if got := fmt.Sprint((<-answers).code, (<-second).code); got != want {
+			t.Errorf("%d seats: %s, want %s", quantity, got, want)
+		}
+	}
+}
+
 // The answer to a COMMIT is lost: the same batch is tried again, and the key stands for its first try.
 func TestALostAnswerToAKey(t *testing.T) {
 	t.Parallel()

@@ -45,6 +45,8 @@ var (
 	ErrUnavailable = errors.New("the database is not available")
 	// ErrClosed says that the service is stopping.
 	ErrClosed = errors.New("the service is stopping")
+	// ErrTwin says that the order was not weighed, for another came with its key at the same moment, and was not taken; this one may be sent again.
+	ErrTwin = errors.New("another order came with the same Idempotency-Key at the same moment, and was not taken")
 	// ErrGone says that the client had gone before the order was decided; it was not taken.
 	ErrGone = errors.New("the client has gone")
 )
@@ -330,8 +332,11 @@ func (in *Intake) put(ctx context.Context, part []*waiting, failed func(error)) 
 			outcomes, err = in.store.Accept(ctx, requests, tries > 1)
 			return err
 		})
-		if again == 0 || !postgres.IsDuplicate(err, "orders", "inventory_reservations") {
+		if !postgres.IsDuplicate(err, "orders", "inventory_reservations") {
 			return outcomes, tries, err
+		}
+		if again == 0 {
+			return nil, tries, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		// Somebody put orders into the table whose ids were given to us, such as a snapshot of another database. It is not our own
 		// first try, which the statement would have recognised.
@@ -376,7 +381,7 @@ func (in *Intake) answer(w *waiting, a answer, at time.Time) {
 		outcome = keyReused
 	case a.outcome.Accepted && a.outcome.ID != w.request.ID:
 		outcome = replayed
-	case a.err != nil && postgres.IsDataError(a.err):
+	case a.err != nil && !errors.Is(a.err, ErrUnavailable) && postgres.IsDataError(a.err):
 		outcome = invalid
 	case a.err != nil:
 		outcome = unavailable
@@ -391,8 +396,11 @@ func (in *Intake) answer(w *waiting, a answer, at time.Time) {
 	// The same order at the same moment gets the same answer, also where that is a refusal: within a batch seats only get fewer.
 	for _, twin := range w.twins {
 		same := a
-		if !bytes.Equal(twin.request.fingerprint(), w.request.fingerprint()) {
+		switch other := !bytes.Equal(twin.request.fingerprint(), w.request.fingerprint()); {
+		case other && (a.outcome.Accepted || a.outcome.KeyReused):
 			same = answer{outcome: Outcome{KeyReused: true}}
+		case other: // nothing has the key: it may be sent again, and be the first then
+			same = answer{err: ErrTwin}
 		}
 		in.answer(twin, same, at)
 	}

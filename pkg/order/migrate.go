@@ -105,19 +105,3 @@ func Newest() (int64, error) {
 	}
 	return version, nil
 }
-
-// Migrated is nil once the database has this build's schema, or a newer one.
-func (s *Store) Migrated(ctx context.Context) error {
-	newest, err := Newest()
-	if err != nil {
-		return err
-	}
-	version, err := postgres.Version(ctx, s.DB)
-	if err != nil {
-		return err
-	}
-	if version < newest {
-		return fmt.Errorf("the database is at version %d and must be migrated to %d", version, newest)
-	}
-	return nil
-}

@@ -84,7 +84,11 @@ func TestMigrateAPopulatedDatabaseInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pool.Close()
-	if err := (&order.Store{DB: pool}).Migrated(t.Context()); err != nil {
+	newest, err := order.Newest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := postgres.Migrated(pool, newest)(t.Context()); err != nil {
 		t.Errorf("as order_api: %v", err)
 	}
 	if err := migrate(t, db.URL); err != nil {

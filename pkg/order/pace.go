@@ -39,6 +39,7 @@ type Pace struct {
 	Log   *slog.Logger
 
 	mu      sync.Mutex
+	begin   time.Time      // of the slots; by a clock that nobody sets
 	taken   [paceSlots]int // accepted orders, by the time at which they were, in slots
 	slot    int64          // the newest one's number
 	newest  time.Time      // when the newest order was accepted that is settled
@@ -60,7 +61,7 @@ type Pace struct {
 func (p *Pace) Accepted(n int, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for now := slotOf(at); p.slot < now; {
+	for now := p.slotOf(at); p.slot < now; {
 		p.slot = max(p.slot+1, now-paceSlots)
 		p.taken[p.slot%paceSlots] = 0
 	}
@@ -68,19 +69,24 @@ func (p *Pace) Accepted(n int, at time.Time) {
 	p.waiting += n
 }
 
-func slotOf(at time.Time) int64 { return at.UnixNano() / int64(paceSlot) }
+func (p *Pace) slotOf(at time.Time) int64 {
+	if p.begin.IsZero() {
+		p.begin = at
+	}
+	return max(0, int64(at.Sub(p.begin)/paceSlot))
+}
 
 // Settled tells that n orders ended at a time, the youngest of them at an age.
 func (p *Pace) Settled(n int, youngest time.Duration, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	accepted := at.Add(-youngest)
+	accepted := at.Add(-max(0, youngest))            // the database's clock may have been set
 	if !accepted.Before(p.newest.Add(-paceSilent)) { // else they are stragglers; many are of one age, which is two clocks' difference
 		p.last = at
 	}
 	if accepted.After(p.newest) {
 		p.newest, p.waiting = accepted, 0
-		for s := max(slotOf(accepted)+1, p.slot-paceSlots+1); s <= p.slot; s++ {
+		for s := max(0, p.slotOf(accepted)+1, p.slot-paceSlots+1); s <= p.slot; s++ {
 			p.waiting += p.taken[s%paceSlots]
 		}
 	}

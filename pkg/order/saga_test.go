@@ -303,10 +303,37 @@ func TestAPaidOrderIsConfirmedThoughNoResultComes(t *testing.T) {
 	if got := stateOf(t, s.db, ids[0]); got != (state{"CONFIRMED", "COMMITTED", false}) {
 		t.Errorf("after its result it is %+v", got)
 	}
-	if ends := number(t, s.db, `SELECT count(*) FROM order_events WHERE hop IN ('confirmed', 'expired')`); ends != len(ids) {
-		t.Errorf("%d ends of %d orders", ends, len(ids))
+	for hops, want := range map[string]int{"confirmed,expired": len(ids), "unheard": 1, "heard": 1} {
+		if n := number(t, s.db, `SELECT count(*) FROM order_events WHERE hop = ANY(string_to_array('`+hops+`', ','))`); n != want {
+			t.Errorf("%s: %d hops, not %d", hops, n, want)
+		}
 	}
 	counted(t, s.db)
+}
+
+// A payment that is stored in the moment in which the hold lapses is due back, though its result is lost: a later look sees it.
+func TestAPaymentOfThatMomentIsDueBack(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	s.stop()
+	id := lapse(t, s.db, `SELECT interval '1 min'`)[0]
+	expire := func() {
+		if _, err := s.store.Expire(t.Context(), time.Time{}, 100); err != nil {
+			t.Fatal(err)
+		}
+	}
+	expire()
+	if _, err := s.db.Pool.Exec(t.Context(), `INSERT INTO payments (order_id, user_id, amount, status, message_id) VALUES ($1, 'u', 50, 'SUCCEEDED', 'a')`, id); err != nil {
+		t.Fatal(err)
+	}
+	expire()
+	expire()
+	if got := stateOf(t, s.db, id); got != (state{"CANCELLED", "EXPIRED", true}) {
+		t.Errorf("%+v", got)
+	}
+	if n := number(t, s.db, `SELECT count(*) FROM order_events WHERE hop = 'refund_due'`); n != 1 {
+		t.Errorf("%d hops", n)
+	}
 }
 
 // A look begins after a time, goes no further than it is told, and tells where the next one is to begin. Holds that end together are

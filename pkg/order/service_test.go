@@ -82,7 +82,7 @@ func newService(t *testing.T, db postgrestest.Database, vhost string, o options)
 	s.sweeper = &order.Sweeper{Store: s.store, Waiters: waiters, Log: log, Pause: 20 * time.Millisecond}
 	s.sweeper.Expired, s.sweeper.Unheard = order.NewSweeperCounters(registry)
 	mux := http.NewServeMux()
-	api := &order.API{Store: s.store, Shows: postgres.Throttle(s.store.Shows), Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone}
+	api := order.NewAPI(order.API{Store: s.store, Shows: postgres.Throttle(s.store.Shows), Intake: s.intake, Waiters: waiters, Log: log, Gone: daemontest.Gone})
 	api.Routes(mux)
 	url, serverStop := daemontest.Serve(t, mux, api.Direct(), log)
 	s.url = url

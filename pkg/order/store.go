@@ -165,7 +165,7 @@ WITH settled AS (
 )
 SELECT id, extract(epoch FROM now() - created_at)::float8 FROM settled`
 
-// Settled is an order that Settle ended.
+// Settled is an order that had its payment's result, and its age then.
 type Settled struct {
 	ID  int32
 	Age time.Duration
@@ -174,20 +174,24 @@ type Settled struct {
 // Settle ends the given orders, those in paid by CONFIRMED and the others by CANCELLED, and returns those that were still
 // PENDING. paid is a part of orders; no id may come twice.
 func (s *Store) Settle(ctx context.Context, orders, paid []int32, by Arrival) ([]Settled, error) {
-	rows, err := s.DB.Query(ctx, settleOrders, orders, paid, s.Pod, by.At, by.Again, by.Tries)
+	settled, err := s.settled(ctx, settleOrders, orders, paid, s.Pod, by.At, by.Again, by.Tries)
 	if err != nil {
 		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
 	}
-	settled := make([]Settled, 0, len(orders))
-	var id int32
-	var age float64
-	if _, err := pgx.ForEachRow(rows, []any{&id, &age}, func() error {
-		settled = append(settled, Settled{id, time.Duration(age * float64(time.Second))})
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("settle %d orders: %w", len(orders), err)
-	}
 	return settled, nil
+}
+
+func (s *Store) settled(ctx context.Context, statement string, args ...any) ([]Settled, error) {
+	rows, err := s.DB.Query(ctx, statement, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (o Settled, err error) {
+		var age float64
+		err = row.Scan(&o.ID, &age)
+		o.Age = time.Duration(age * float64(time.Second))
+		return o, err
+	})
 }
 
 const lateResults = `
@@ -201,32 +205,33 @@ WITH refunds AS (
 ), again AS (
 	INSERT INTO order_events (order_id, hop, pod, tries, began)
 	SELECT t.id, 'result_again', $3, t.tries, $4 FROM unnest($5::int4[], $6::int4[]) AS t (id, tries) WHERE t.id = ANY($1::int4[])
+), heard AS (
+	INSERT INTO order_events (order_id, hop, pod) SELECT e.order_id, 'heard', $3 FROM order_events e WHERE e.order_id = ANY($2::int4[]) AND e.hop = 'unheard'
+		AND NOT EXISTS (SELECT FROM order_events h WHERE h.order_id = e.order_id AND h.hop = 'heard')
 )
-SELECT id FROM orders WHERE id = ANY($1::int4[])`
+SELECT id, extract(epoch FROM now() - created_at)::float8 FROM orders WHERE id = ANY($1::int4[])`
 
 // Late takes results that came for orders which had ended before, or never were: payments that succeeded for a cancelled
-// order become due to be paid back. It returns the ids of the orders that exist. paid is a part of orders.
-func (s *Store) Late(ctx context.Context, orders, paid []int32, by Arrival) ([]int32, error) {
-	rows, err := s.DB.Query(ctx, lateResults, orders, paid, s.Pod, by.At, by.Again, by.Tries)
+// order become due to be paid back. It returns the orders that exist. paid is a part of orders.
+func (s *Store) Late(ctx context.Context, orders, paid []int32, by Arrival) ([]Settled, error) {
+	exist, err := s.settled(ctx, lateResults, orders, paid, s.Pod, by.At, by.Again, by.Tries)
 	if err != nil {
 		return nil, fmt.Errorf("look at %d late results: %w", len(orders), err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[int32])
-	if err != nil {
-		return nil, fmt.Errorf("look at %d late results: %w", len(orders), err)
-	}
-	return ids, nil
+	return exist, nil
 }
 
 // Without locks: what is found is only a hint for expireOrders. Reservations of orders that an old service confirmed and
 // left RESERVED are not due, and one that belongs to no order is. Most that it looks at were paid, and only the others' orders
-// are asked for. Holds that end at the same moment are looked at together, so that the next look can begin after it.
+// are asked for. One that has lapsed, and was paid in that moment, is unpaid until its money is due back. Holds that end at the same
+// moment are looked at together, so that the next look can begin after it.
 const dueHolds = `
 SELECT now(), pg_relation_filenode('inventory_reservations'), count(*) >= $2, max(expires_at),
-	array_agg(id) FILTER (WHERE due), array_agg(order_id) FILTER (WHERE due)
+	array_agg(id) FILTER (WHERE due), array_agg(order_id) FILTER (WHERE due), array_agg(order_id) FILTER (WHERE unpaid)
 FROM (
 	SELECT id, coalesce(order_id, 0) AS order_id, expires_at,
-		status = 'RESERVED' AND coalesce((SELECT o.status IN ('PENDING', 'CANCELLED') FROM orders o WHERE o.id = r.order_id), true) AS due
+		status = 'RESERVED' AND coalesce((SELECT o.status IN ('PENDING', 'CANCELLED') FROM orders o WHERE o.id = r.order_id), true) AS due,
+		status = 'EXPIRED' AND EXISTS (SELECT FROM payments p WHERE p.order_id = r.order_id AND p.status = 'SUCCEEDED' AND NOT p.refund_due) AS unpaid
 	FROM (
 		SELECT id, order_id, status, expires_at FROM inventory_reservations
 		WHERE expires_at > $1 AND expires_at < now() ORDER BY expires_at FETCH FIRST ($2) ROWS WITH TIES
@@ -248,7 +253,9 @@ WITH ended AS (
 		order_id = ANY(ARRAY(SELECT id FROM ended))
 		OR NOT EXISTS (SELECT FROM orders o WHERE o.id = r.order_id AND o.status IN ('PENDING', 'CONFIRMED'))) RETURNING id
 ), history AS (
-	INSERT INTO order_events (order_id, hop, pod) SELECT id, CASE status WHEN 'CONFIRMED' THEN 'confirmed' ELSE 'expired' END, $3 FROM ended
+	INSERT INTO order_events (order_id, hop, pod)
+	SELECT id, CASE status WHEN 'CONFIRMED' THEN 'confirmed' ELSE 'expired' END, $3 FROM ended
+	UNION ALL SELECT id, 'unheard', $3 FROM ended WHERE status = 'CONFIRMED'
 )
 SELECT ARRAY(SELECT id FROM ended WHERE status = 'CANCELLED'), ARRAY(SELECT id FROM ended WHERE status = 'CONFIRMED'), (SELECT count(*) FROM reservations)`
 
@@ -268,12 +275,17 @@ type Lapsed struct {
 func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, error) {
 	var found Lapsed
 	var last *time.Time
-	var orders, reservations []int32
-	if err := s.DB.QueryRow(ctx, dueHolds, since, many).Scan(&found.At, &found.Table, &found.More, &last, &reservations, &orders); err != nil {
+	var orders, reservations, refunds []int32
+	if err := s.DB.QueryRow(ctx, dueHolds, since, many).Scan(&found.At, &found.Table, &found.More, &last, &reservations, &orders, &refunds); err != nil {
 		return Lapsed{}, fmt.Errorf("look for lapsed holds: %w", err)
 	}
 	if last != nil {
 		found.Last = *last
+	}
+	if len(refunds) > 0 {
+		if _, err := s.Late(ctx, refunds, refunds, Arrival{}); err != nil {
+			return Lapsed{}, err
+		}
 	}
 	holds := make([]hold, len(reservations))
 	for i := range holds {

@@ -24,7 +24,7 @@ WITH gone AS (
 INSERT INTO order_events (order_id, hop, pod, began)
 SELECT correlation_id::int4, 'sent ' || routing_key, split_part($2, '/', 1), created_at
 FROM gone, (SELECT set_config('synchronous_commit', 'off', true)) AS unhurried
-WHERE correlation_id ~ '^[0-9]{1,9}$'`
+WHERE CASE WHEN correlation_id ~ '^[0-9]{1,10}$' THEN correlation_id::int8 <= 2147483647 ELSE false END`
 
 // forget deletes confirmed events and tells whether it could. While the database is away it tries again; the window then
 // fills and the relay pauses by itself.

@@ -70,6 +70,9 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 					payments[i] = p.payment
 				}
 				events, never, err := c.Store.Insert(ctx, payments, came, c.Now())
+				if postgres.IsDuplicate(err, "payments") { // perhaps by another replica, in this moment: then it is seen now
+					events, never, err = c.Store.Insert(ctx, payments, came, c.Now())
+				}
 				for _, order := range never {
 					unknown[order] = true
 				}
@@ -114,15 +117,14 @@ func (c *Cashier) tell(ctx context.Context, came time.Time, events []outbox.Even
 	}
 }
 
-// charge decides the payments. An order whose hold is over is declined and not charged: its seats may be gone. But where it was delivered
-// before, it may have been charged then, and what became of that not have been stored: the gateway, asked again, answers the same.
+// charge decides the payments. An order whose hold is over is declined and not charged: its seats may be gone.
 func (c *Cashier) charge(ctx context.Context, due []created) error {
 	now := c.Now()
 	var ids []int32
 	var at []int
 	for i := range due {
 		p := &due[i].payment
-		if p.Tries == 1 && !p.Order.ExpiresAt.IsZero() && !now.Before(p.Order.ExpiresAt) {
+		if !p.Order.ExpiresAt.IsZero() && !now.Before(p.Order.ExpiresAt) {
 			p.Status = Failed
 			continue
 		}

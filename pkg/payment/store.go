@@ -11,6 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// Schema is the version of the database that the statements here need; order-api's migrations bring it there.
+const Schema = 10
+
 // Store is the payments in the database. Each method is one statement, and so one transaction.
 type Store struct {
 	DB    *pgxpool.Pool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync/atomic"
 
 	"platformctl/pkg/resolve"
 
@@ -69,6 +70,25 @@ func connConfig(url string) (*pgx.ConnConfig, error) {
 // Querier is a connection, a pool or a transaction.
 type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Migrated makes a check that the database has a version, or a newer one. It is asked until it once was so.
+func Migrated(db Querier, needed int64) func(context.Context) error {
+	var seen atomic.Bool
+	return func(ctx context.Context) error {
+		if seen.Load() {
+			return nil
+		}
+		version, err := Version(ctx, db)
+		if err != nil {
+			return err
+		}
+		if version < needed {
+			return fmt.Errorf("the database is at version %d and must be migrated to %d", version, needed)
+		}
+		seen.Store(true)
+		return nil
+	}
 }
 
 // Version is the number of the newest migration that the database has; 0 where it has none.

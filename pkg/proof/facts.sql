@@ -39,7 +39,9 @@ twice AS (
 lives AS MATERIALIZED (
 	SELECT order_id AS id, count(*) FILTER (WHERE hop = 'accepted') AS accepted, min(at) FILTER (WHERE hop = 'accepted') AS at,
 		count(*) FILTER (WHERE hop IN ('confirmed', 'cancelled', 'expired')) AS ends, count(*) FILTER (WHERE hop = 'expired') AS lapses,
-		max(hop) FILTER (WHERE hop IN ('confirmed', 'cancelled', 'expired')) AS last
+		max(hop) FILTER (WHERE hop IN ('confirmed', 'cancelled', 'expired')) AS last,
+		-- confirmed as its hold ran out, by a payment of which payment-service has told, and nobody has heard
+		bool_or(hop = 'unheard') AND bool_or(hop = 'payment_succeeded') AND NOT bool_or(hop = 'heard') AS unheard, max(at) AS latest
 	FROM order_events GROUP BY order_id
 ),
 -- What of that cannot be, and by which invariant.
@@ -72,11 +74,14 @@ unpaid AS (
 	SELECT l.id FROM params, lives l LEFT JOIN payments p ON p.order_id = l.id LEFT JOIN outbox b ON b.message_id = 'order.created:' || l.id
 	WHERE l.accepted > 0 AND l.at <= since AND p.order_id IS NULL AND b.id IS NULL
 ),
--- I5: paid before since, and PENDING, nor a result that is still to be sent.
+-- I5: paid before since, and PENDING, or confirmed without the result; nor is that still to be sent.
 unsettled AS (
-	SELECT o.id FROM params, orders o JOIN payments p ON p.order_id = o.id
-	WHERE o.status = 'PENDING' AND p.created_at <= since
-		AND NOT EXISTS (SELECT FROM outbox b WHERE b.correlation_id = o.id::text AND b.routing_key LIKE 'payment.%')
+	SELECT u.id FROM (
+		SELECT o.id FROM params, orders o JOIN payments p ON p.order_id = o.id WHERE o.status = 'PENDING' AND p.created_at <= since
+		UNION ALL
+		SELECT l.id FROM params, lives l WHERE l.unheard AND l.latest <= since
+	) u
+	WHERE NOT EXISTS (SELECT FROM outbox b WHERE b.correlation_id = u.id::text AND b.routing_key LIKE 'payment.%')
 ),
 -- I5: paid for by a message that is another order's.
 unexpected AS (

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -33,7 +34,8 @@ type Load struct {
 // answer: what a client could not send in time because others were not answered counts, too.
 type Answers struct {
 	Sent     int64            `json:"sent"`
-	Took     time.Duration    `json:"tookNanoseconds"` // from the first order to the last answer
+	Unsent   int64            `json:"unsent,omitempty"` // were due, and no client had come to send them some time after the end
+	Took     time.Duration    `json:"tookNanoseconds"`  // from the first order to the last answer
 	Statuses map[int]int64    `json:"statuses"`
 	Failures map[string]int64 `json:"failures,omitempty"` // no answer, by reason; whether the order was taken is not known
 	Accepted Latency          `json:"accepted"`           // of the 202s
@@ -92,7 +94,20 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	if l.History != nil && l.History.Err() != nil {
 		return Answers{}, l.History.Err()
 	}
-	return sum(clients, time.Since(began)), nil
+	a := sum(clients, time.Since(began))
+	if l.Rate > 0 && !l.over() {
+		a.Unsent = max(0, l.due()-a.Sent)
+	}
+	return a, nil
+}
+
+// due is how many orders a rate asks for.
+func (l Load) due() int64 {
+	due := math.Ceil(l.Rate * l.Duration.Seconds())
+	if l.Orders > 0 {
+		due = min(due, float64(l.Orders))
+	}
+	return int64(min(due, 1<<53))
 }
 
 // request is an order as it goes over the line. With a key, that is also its user.
@@ -112,6 +127,9 @@ func (l Load) turns(began time.Time) func() (due time.Time, ok bool) {
 	return func() (time.Time, bool) {
 		n := taken.Add(1)
 		due := time.Now()
+		if due.After(end.Add(answerTimeout)) { // clients are so far behind the rate that it would go on for long
+			return due, false
+		}
 		if l.Rate > 0 {
 			after := float64(n-1) / l.Rate
 			if after >= l.Duration.Seconds() { // it may be more than a time.Duration can be

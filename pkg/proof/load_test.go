@@ -256,6 +256,29 @@ func TestAnInterruptDoesNotWaitForAnAnswer(t *testing.T) {
 	}
 }
 
+// Where the answers take far longer than the rate allows, the load ends some time after it should, and tells what it did not send.
+func TestAHopelessRateEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		load := Load{Rate: 1e9, Duration: time.Second}
+		began := time.Now()
+		next := load.turns(began)
+		sent := 0
+		for due, ok := next(); ok; due, ok = next() {
+			sent++
+			if due.After(began.Add(load.Duration)) {
+				t.Errorf("one is due at %s", due.Sub(began))
+			}
+			<-time.After(100 * time.Millisecond) // what an answer takes
+		}
+		if took := time.Since(began); took < load.Duration || took > load.Duration+2*answerTimeout || sent > 200 {
+			t.Errorf("%d orders in %s", sent, took)
+		}
+		if due := load.due(); due != 1e9 {
+			t.Errorf("%d are due", due)
+		}
+	})
+}
+
 // One order in three hundred years is one order.
 func TestATinyRate(t *testing.T) {
 	address, orders := shop(t, func(_ int64, w http.ResponseWriter) { w.WriteHeader(http.StatusAccepted) })

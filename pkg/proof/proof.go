@@ -99,7 +99,7 @@ type Twisted struct {
 type Events struct {
 	Sent       int64 `json:"sent"`       // order.created, and the results of payments for orders of ours
 	Unpaid     Some  `json:"unpaid"`     // orders from before Facts.Since without a payment
-	Unsettled  Some  `json:"unsettled"`  // orders with a payment from before it that are PENDING
+	Unsettled  Some  `json:"unsettled"`  // orders with a payment from before it that are PENDING, or confirmed without its result
 	Unexpected Some  `json:"unexpected"` // orders with a payment by another order's message
 }
 

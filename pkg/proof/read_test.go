@@ -159,6 +159,7 @@ func TestTheOrdersHistoryGoesRed(t *testing.T) {
 	connection{db.Pool}.do(t,
 		`INSERT INTO order_events (order_id, hop, at, pod) VALUES
 			(1, 'accepted', now() - interval '60 s', 'p'), (1, 'payment_succeeded', now() - interval '59 s', 'p'), (1, 'confirmed', now() - interval '58 s', 'p'),
+			(1, 'unheard', now() - interval '58 s', 'p'), (1, 'heard', now() - interval '57 s', 'p'),
 			(2, 'accepted', now() - interval '60 s', 'p'), (2, 'payment_failed', now() - interval '59 s', 'p'), (2, 'cancelled', now() - interval '58 s', 'p'),
 			(3, 'accepted', now() - interval '60 s', 'p'), (3, 'expired', now() - interval '58 s', 'p'), (3, 'refund_due', now() - interval '57 s', 'p'),
 			(4, 'accepted', now() + interval '1 hour', 'p')`,
@@ -195,6 +196,7 @@ func TestTheOrdersHistoryGoesRed(t *testing.T) {
 			`UPDATE orders SET status = 'PENDING', ended_at = NULL WHERE id = 2`, `UPDATE inventory_reservations SET status = 'RESERVED', expires_at = now() + interval '1 hour' WHERE order_id = 2`,
 			`DELETE FROM order_events WHERE order_id = 2 AND hop = 'cancelled'`,
 		}, []string{"rest", "events"}, "order 2: its payment's result is lost"},
+		{"a result that nobody heard", []string{`DELETE FROM order_events WHERE order_id = 1 AND hop = 'heard'`}, []string{"events"}, "order 1: its payment's result is lost"},
 		{"another's event", []string{`UPDATE payments SET message_id = 'order.created:77' WHERE order_id = 1`}, []string{"events"}, "order 1: paid for by another order's event"},
 		{"a key for nothing", []string{`UPDATE order_keys SET order_id = 99 WHERE order_id = 1`}, []string{"keys"}, "order 99 has a key, and is not there"},
 		{"two keys", []string{`UPDATE order_keys SET order_id = 1`}, []string{"keys"}, "order 1 has several keys"},

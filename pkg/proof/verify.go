@@ -17,7 +17,7 @@ func Verify(ctx context.Context, p Platform, quiet time.Duration, say func(order
 		return Report{}, err
 	}
 	if !first.rests() {
-		say(first.Orders, first.Outbox, first.queues)
+		say(first.Orders+first.Refunds, first.Outbox, first.queues)
 		if err := p.settle(ctx, first.At, quiet); err != nil {
 			return Report{}, err
 		}

@@ -99,8 +99,8 @@ SQL
 chmod 0700 "$data"
 unset POSTGRES_PASSWORD POSTGRES_OWNER_PASSWORD
 
-# Who holds a show's counter stops the orders for it: a transaction that nothing is done in ends after a minute, and that of a client that
-# has gone without a word, as with its node, after half of one. Linux by itself would look for that one after two hours.
+# Who holds a show's counter stops the orders for it: a transaction that nothing is done in ends after a minute, where its session
+# does not ask for another time, and that of a client that has gone without a word, as with its node, after half of one. Linux by itself would look for that one after two hours.
 postgres -D "$data" \
   -c listen_addresses='*' -c unix_socket_directories=/var/run/postgresql \
   -c max_connections=200 -c fsync=on -c synchronous_commit=on -c jit=off \
