@@ -179,7 +179,7 @@ func TestRequestsAreCountedByWhatTheyWere(t *testing.T) {
 		}
 	}
 	code, metrics, _ := get(t, s.url+"/metrics")
-	for _, want := range []string{`{method="GET",route="GET /live",status="200"} 50`, `{method="PUT",route="/",status="404"} 50`, `{method="DELETE",route="/",status="404"} 50`, `{method="other",route="/",status="404"} 100`} {
+	for _, want := range []string{`{method="GET",route="GET /live",status="200"} 50`, `{method="PUT",route="/live",status="405"} 50`, `{method="DELETE",route="/live",status="405"} 50`, `{method="other",route="/live",status="405"} 100`} {
 		if code != http.StatusOK || !strings.Contains(metrics, "http_request_seconds_count"+want) {
 			t.Errorf("%d without %s:\n%.2000s", code, want, metrics)
 		}
