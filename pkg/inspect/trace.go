@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,7 +87,7 @@ func steps(l Life, h Hop) []Step {
 	case "created_again":
 		return append(began(atPayment, delivered), Step{h.At, inPayment, "nothing to do: it had a payment", ""})
 	case "confirmed":
-		if h.Began == nil {
+		if slices.ContainsFunc(l.Hops, func(h Hop) bool { return h.Hop == "unheard" }) {
 			return []Step{{h.At, inOrder, "CONFIRMED, paid as its hold ran out, seen by", h.Pod}}
 		}
 		return append(began(atResult, delivered), Step{h.At, inResult, "CONFIRMED, " + seats + " sold", ""})

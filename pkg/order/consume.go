@@ -158,7 +158,7 @@ func (s *Settler) late(ctx context.Context, results []result, by Arrival) (unkno
 	if err != nil {
 		return nil, err
 	}
-	s.keepPace(exist)
+	s.keepPace(slices.DeleteFunc(slices.Clone(exist), func(o Settled) bool { return slices.Contains(by.Again, o.ID) })) // that tells nothing of today
 	known := make(map[int32]bool, len(exist))
 	for _, o := range exist {
 		known[o.ID] = true

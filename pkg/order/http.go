@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -196,25 +197,28 @@ func (a *API) getOrder(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// errCrowded says that a request did not wait for its order's end.
-var errCrowded = errors.New("too many requests wait for their orders' ends")
+// Of requests that read: too many do.
+var (
+	errCrowded = errors.New("too many requests wait for their orders' ends")
+	errReaders = errors.New("too many requests read")
+)
 
 // await reads an order, as soon as it has ended or after wait.
 func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, error) {
-	if wait > 0 {
-		if !a.waiters.TryAcquire(1) {
-			return View{}, errCrowded
-		}
-		defer a.waiters.Release(1)
-	}
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	ended, leave := a.Waiters.Wait(id) // before the first look, so that no end is missed
 	defer leave()
-	for last := wait == 0; ; {
+	for last, waits := wait == 0, false; ; {
 		view, err := reading(ctx, a, func(ctx context.Context) (View, error) { return a.Store.Order(ctx, id) })
 		if err != nil || last || view.Status != Pending {
 			return view, err
+		}
+		if !waits {
+			if waits = a.waiters.TryAcquire(1); !waits {
+				return View{}, errCrowded
+			}
+			defer a.waiters.Release(1)
 		}
 		select {
 		case <-ended: // or the service stops
@@ -232,7 +236,7 @@ func reading[T any](ctx context.Context, a *API, read func(context.Context) (T, 
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	if err := a.reads.Acquire(ctx, 1); err != nil {
-		return value, fmt.Errorf("wait for those who read before: %w", err)
+		return value, errReaders
 	}
 	defer a.reads.Release(1)
 	return read(ctx)
@@ -264,7 +268,8 @@ func (a *API) unavailable(w http.ResponseWriter, r *http.Request, err error) {
 
 // excuse says why a request cannot be answered now, to the client, and to the log where it is not for load.
 func (a *API) excuse(ctx context.Context, method, path string, err error) string {
-	if errors.Is(err, ErrBusy) || errors.Is(err, ErrBehind) || errors.Is(err, ErrTwin) || errors.Is(err, ErrClosed) || errors.Is(err, errCrowded) {
+	load := []error{ErrBusy, ErrBehind, ErrTwin, ErrClosed, errCrowded, errReaders}
+	if slices.ContainsFunc(load, func(e error) bool { return errors.Is(err, e) }) {
 		return err.Error() + ", try again"
 	}
 	a.Log.ErrorContext(ctx, "request failed", "method", method, "path", path, "error", err.Error())

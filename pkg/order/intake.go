@@ -343,7 +343,7 @@ func (in *Intake) put(ctx context.Context, part []*waiting, failed func(error)) 
 		failed(err)
 		in.ids.forget()
 		if err := in.identify(ctx, part); err != nil {
-			return nil, 0, err
+			return nil, 0, fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 	}
 }
@@ -397,9 +397,9 @@ func (in *Intake) answer(w *waiting, a answer, at time.Time) {
 	for _, twin := range w.twins {
 		same := a
 		switch other := !bytes.Equal(twin.request.fingerprint(), w.request.fingerprint()); {
-		case other && (a.outcome.Accepted || a.outcome.KeyReused):
+		case other && a.outcome.Accepted:
 			same = answer{outcome: Outcome{KeyReused: true}}
-		case other: // nothing has the key: it may be sent again, and be the first then
+		case other && a.err == nil: // it may be sent again: nothing has the key, or an order of before, and that may be its own
 			same = answer{err: ErrTwin}
 		}
 		in.answer(twin, same, at)

@@ -3,6 +3,7 @@ package order
 import (
 	"context"
 	"log/slog"
+	"math"
 	"sync"
 	"time"
 
@@ -61,7 +62,7 @@ type Pace struct {
 func (p *Pace) Accepted(n int, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for now := p.slotOf(at); p.slot < now; {
+	for now := max(0, p.slotOf(at)); p.slot < now; {
 		p.slot = max(p.slot+1, now-paceSlots)
 		p.taken[p.slot%paceSlots] = 0
 	}
@@ -73,7 +74,7 @@ func (p *Pace) slotOf(at time.Time) int64 {
 	if p.begin.IsZero() {
 		p.begin = at
 	}
-	return max(0, int64(at.Sub(p.begin)/paceSlot))
+	return int64(math.Floor(at.Sub(p.begin).Seconds() / paceSlot.Seconds()))
 }
 
 // Settled tells that n orders ended at a time, the youngest of them at an age.

@@ -282,11 +282,6 @@ func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, 
 	if last != nil {
 		found.Last = *last
 	}
-	if len(refunds) > 0 {
-		if _, err := s.Late(ctx, refunds, refunds, Arrival{}); err != nil {
-			return Lapsed{}, err
-		}
-	}
 	holds := make([]hold, len(reservations))
 	for i := range holds {
 		holds[i] = hold{reservations[i], orders[i]}
@@ -304,6 +299,11 @@ func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, 
 				found.Faulty = append(found.Faulty, fmt.Errorf("reservation %d of order %d: %w", h.id, h.order, err))
 			})
 		if err != nil {
+			return found, err
+		}
+	}
+	if len(refunds) > 0 {
+		if _, err := s.Late(ctx, refunds, refunds, Arrival{}); err != nil {
 			return found, err
 		}
 	}

@@ -65,23 +65,26 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 	err := postgres.Retry(ctx, failed, func(ctx context.Context) error {
 		return postgres.EachGood(due,
 			func(part []created) error {
-				payments := make([]Payment, len(part))
-				for i, p := range part {
-					payments[i] = p.payment
+				done, unpaid, err := c.store(ctx, part, came)
+				if err != nil {
+					return err
 				}
-				events, never, err := c.Store.Insert(ctx, payments, came, c.Now())
-				if postgres.IsDuplicate(err, "payments") { // perhaps by another replica, in this moment: then it is seen now
-					events, never, err = c.Store.Insert(ctx, payments, came, c.Now())
+				// Another replica may have been storing it; that is over now.
+				if len(unpaid) > 0 {
+					var again Inserted
+					if again, unpaid, err = c.store(ctx, unpaid, came); err != nil {
+						return err
+					}
+					done.Unknown = append(done.Unknown, again.Unknown...)
 				}
-				for _, order := range never {
+				for _, order := range done.Unknown {
 					unknown[order] = true
 				}
-				if err == nil {
-					failpoint.Hit(failpoint.Committed)
-					c.Offer(events)
-					c.tell(ctx, came, events)
+				for _, p := range unpaid {
+					reason := fmt.Sprintf("the message id %q is that of another order's payment", p.payment.Order.MessageID)
+					rejects = append(rejects, rabbit.Reject{Delivery: p.delivery, Reason: reason})
 				}
-				return err
+				return nil
 			},
 			func(p created, err error) {
 				rejects = append(rejects, rabbit.Reject{Delivery: p.delivery, Reason: err.Error()})
@@ -91,6 +94,24 @@ func (c *Cashier) Handle(ctx context.Context, batch []amqp.Delivery) ([]rabbit.R
 		rejects = append(rejects, ofUnknown(batch, unknown)...)
 	}
 	return rejects, err
+}
+
+// store stores payments, hands over their events, and returns besides those whose orders have none all the same.
+func (c *Cashier) store(ctx context.Context, part []created, came time.Time) (done Inserted, unpaid []created, err error) {
+	payments := make([]Payment, len(part))
+	for i, p := range part {
+		payments[i] = p.payment
+	}
+	if done, err = c.Store.Insert(ctx, payments, came, c.Now()); err != nil {
+		return Inserted{}, nil, err
+	}
+	failpoint.Hit(failpoint.Committed)
+	c.Offer(done.Events)
+	c.tell(ctx, came, done.Events)
+	for _, i := range done.Unpaid {
+		unpaid = append(unpaid, part[i])
+	}
+	return done, unpaid, nil
 }
 
 // ofUnknown are all messages of orders that never were, those among them that were taken for duplicates.

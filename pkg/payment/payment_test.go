@@ -367,7 +367,7 @@ func TestTheMessageIDOfAnotherOrder(t *testing.T) {
 	s := newService(t, payment.Gateway{})
 	wrong := strings.Replace(order(2), `"m-2"`, `"m-1"`, 1)
 	rejects, err := s.cashier.Handle(t.Context(), []amqp.Delivery{{DeliveryTag: 1, Body: []byte(order(1))}, {DeliveryTag: 2, Body: []byte(wrong)}, {DeliveryTag: 3, Body: []byte(order(3))}})
-	if err != nil || len(rejects) != 1 || rejects[0].Delivery.DeliveryTag != 2 || !strings.Contains(rejects[0].Reason, "payments_message_id_key") {
+	if err != nil || len(rejects) != 1 || rejects[0].Delivery.DeliveryTag != 2 || !strings.Contains(rejects[0].Reason, `the message id "m-1" is that of another order's payment`) {
 		t.Errorf("%v %v", rejects, err)
 	}
 	if payments := s.number(t, `SELECT count(*) FROM payments WHERE order_id IN (1, 3)`); payments != 2 {

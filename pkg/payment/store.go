@@ -21,8 +21,8 @@ type Store struct {
 	Relay string // the relay that new events are handed to
 }
 
-// The unique order id is the inbox: a row that is there already is not inserted again, and only what was inserted goes into the
-// outbox. A message id that another order's payment has is an error of the data. An order is committed before it is published, so one that is not there never was.
+// The unique message id and order id are the inbox: a row that is there already is not inserted again, and only what was
+// inserted goes into the outbox. An order is committed before it is published, so one that is not there never was.
 const insertPayments = `
 WITH batch AS MATERIALIZED (
 	SELECT * FROM unnest($1::int4[], $2::text[], $3::int4[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[], $12::text[], $13::int4[])
@@ -31,7 +31,7 @@ WITH batch AS MATERIALIZED (
 	SELECT id FROM orders WHERE id = ANY($1)
 ), paid AS (
 	INSERT INTO payments (order_id, user_id, amount, status, message_id)
-	SELECT order_id, user_id, amount, status, message_id FROM batch WHERE order_id IN (SELECT id FROM known) ON CONFLICT (order_id) DO NOTHING RETURNING order_id
+	SELECT order_id, user_id, amount, status, message_id FROM batch WHERE order_id IN (SELECT id FROM known) ON CONFLICT DO NOTHING RETURNING order_id
 ), events AS (
 	INSERT INTO outbox (message_id, correlation_id, routing_key, payload, traceparent, relay, lease_until)
 	SELECT b.event_id, b.order_id::text, b.routing_key, b.payload, b.trace, $9, now() + $10::interval
@@ -42,12 +42,19 @@ WITH batch AS MATERIALIZED (
 		$11, b.tries, $14::timestamptz
 	FROM batch b WHERE b.order_id IN (SELECT order_id FROM paid) OR b.tries > 1 AND b.order_id IN (SELECT id FROM known)
 )
-SELECT b.ord::int4, e.id FROM batch b LEFT JOIN events e ON e.message_id = b.event_id
-WHERE e.id IS NOT NULL OR b.order_id NOT IN (SELECT id FROM known)`
+SELECT b.ord::int4, e.id, b.order_id IN (SELECT id FROM known) FROM batch b LEFT JOIN events e ON e.message_id = b.event_id
+WHERE e.id IS NOT NULL OR b.order_id NOT IN (SELECT id FROM known) OR NOT EXISTS (SELECT FROM payments p WHERE p.order_id = b.order_id)`
 
-// Insert stores payments and their events, except those of orders that have one already, and returns the events
-// to hand to the relay, and the orders that never were. The orders were delivered at came. No order may come twice.
-func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) (events []outbox.Event, unknown []int32, err error) {
+// Inserted is what became of payments, but for those whose orders had one already.
+type Inserted struct {
+	Events  []outbox.Event // to hand to the relay
+	Unknown []int32        // orders that never were
+	Unpaid  []int          // places of orders that have no payment after all: their message id is another's, or their payment was being stored
+}
+
+// Insert stores payments and their events, except those of orders or messages that have one already. The orders were delivered at came.
+// No order may come twice.
+func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Time) (done Inserted, err error) {
 	n := len(payments)
 	orders, users, amounts, statuses, messages := make([]int32, n), make([]string, n), make([]int32, n), make([]string, n), make([]string, n)
 	ids, keys, payloads := make([]string, n), make([]string, n), make([][]byte, n)
@@ -60,25 +67,28 @@ func (s *Store) Insert(ctx context.Context, payments []Payment, came, at time.Ti
 	}
 	rows, err := s.DB.Query(ctx, insertPayments, orders, users, amounts, statuses, messages, ids, keys, payloads, s.Relay, outbox.Lease, s.Pod, traces, tries, came)
 	if err != nil {
-		return nil, nil, fmt.Errorf("store %d payments: %w", n, err)
+		return Inserted{}, fmt.Errorf("store %d payments: %w", n, err)
 	}
-	events = make([]outbox.Event, 0, n)
+	done.Events = make([]outbox.Event, 0, n)
 	var ord int32
 	var id *int64
-	if _, err := pgx.ForEachRow(rows, []any{&ord, &id}, func() error {
-		i := ord - 1
-		if id == nil {
-			unknown = append(unknown, orders[i])
-			return nil
+	var known bool
+	if _, err := pgx.ForEachRow(rows, []any{&ord, &id, &known}, func() error {
+		switch i := int(ord - 1); {
+		case id != nil:
+			done.Events = append(done.Events, outbox.Event{
+				ID: *id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], Trace: traces[i], CreatedAt: at,
+			})
+		case known:
+			done.Unpaid = append(done.Unpaid, i)
+		default:
+			done.Unknown = append(done.Unknown, orders[i])
 		}
-		events = append(events, outbox.Event{
-			ID: *id, MessageID: ids[i], CorrelationID: fmt.Sprint(orders[i]), Key: keys[i], Payload: payloads[i], Trace: traces[i], CreatedAt: at,
-		})
 		return nil
 	}); err != nil {
-		return nil, nil, fmt.Errorf("store %d payments: %w", n, err)
+		return Inserted{}, fmt.Errorf("store %d payments: %w", n, err)
 	}
-	return events, unknown, nil
+	return done, nil
 }
 
 // Row is a payment as GET /payments shows it: the table's columns under their names.

@@ -101,9 +101,12 @@ func (l Load) Run(ctx context.Context) (Answers, error) {
 	return a, nil
 }
 
-// due is how many orders a rate asks for.
+// due is how many orders a rate asks for: those that turns has begin before the end.
 func (l Load) due() int64 {
-	due := math.Ceil(l.Rate * l.Duration.Seconds())
+	due, seconds := math.Ceil(l.Rate*l.Duration.Seconds()), l.Duration.Seconds()
+	for due > 0 && (due-1)/l.Rate >= seconds { // the product was rounded
+		due--
+	}
 	if l.Orders > 0 {
 		due = min(due, float64(l.Orders))
 	}

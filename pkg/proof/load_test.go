@@ -273,8 +273,10 @@ func TestAHopelessRateEnds(t *testing.T) {
 		if took := time.Since(began); took < load.Duration || took > load.Duration+2*answerTimeout || sent > 200 {
 			t.Errorf("%d orders in %s", sent, took)
 		}
-		if due := load.due(); due != 1e9 {
-			t.Errorf("%d are due", due)
+		for want, l := range map[int64]Load{1e9: load, 110: {Rate: 100, Duration: 1100 * time.Millisecond}, 2: {Rate: 100, Duration: time.Second, Orders: 2}} {
+			if due := l.due(); due != want {
+				t.Errorf("%d are due, not %d", due, want)
+			}
 		}
 	})
 }
