@@ -19,11 +19,12 @@ import (
 )
 
 const (
-	name = "order-api"
-	// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
-	relayDrain = 5 * time.Second
-	poolSize   = 16 // two batchers, the relay, the settler, the sweeper, and readers
+	name     = "order-api"
+	poolSize = 16 // two batchers, the relay, the settler, the sweeper, and readers
 )
+
+// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
+const relayDrain = 5 * time.Second
 
 type config struct {
 	Port   uint16 `env:"PORT" envDefault:"8080"`

@@ -18,11 +18,12 @@ import (
 )
 
 const (
-	name = "payment-service"
-	// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
-	relayDrain = 5 * time.Second
-	poolSize   = 8
+	name     = "payment-service"
+	poolSize = 8
 )
+
+// relayDrain is how long the events in memory get to be confirmed. What is left stays in the table, for another relay.
+const relayDrain = 5 * time.Second
 
 type config struct {
 	Port        uint16  `env:"PORT" envDefault:"8081"`
