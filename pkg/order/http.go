@@ -27,8 +27,8 @@ const (
 	readTimeout = 2 * time.Second // of the database, for a GET
 	// mostReads is how many GETs ask the database at once. It is not all of the pool: who takes and settles orders stands in the same line.
 	mostReads = 8
-	// mostWaiters is how many GETs wait for an order's end at once. More would take the connections from those who order, and from the probes.
-	mostWaiters = 5000
+	// mostWaits is how many GETs wait for an order's end at once. More would take the connections from those who order, and from the probes.
+	mostWaits   = 5000
 	longestWait = 30 * time.Second
 	// A page of orders.
 	defaultPage, longestPage = 50, 500
@@ -47,13 +47,12 @@ type API struct {
 	Log     *slog.Logger
 	Gone    func(net.Conn) bool // tells whether a client has gone
 
-	reads   *semaphore.Weighted
-	waiters *semaphore.Weighted
+	reads, waits *semaphore.Weighted
 }
 
 // NewAPI makes an API of one that has its exported fields.
 func NewAPI(a API) *API {
-	a.reads, a.waiters = semaphore.NewWeighted(mostReads), semaphore.NewWeighted(mostWaiters)
+	a.reads, a.waits = semaphore.NewWeighted(mostReads), semaphore.NewWeighted(mostWaits)
 	return &a
 }
 
@@ -205,30 +204,26 @@ var (
 
 // await reads an order, as soon as it has ended or after wait.
 func (a *API) await(ctx context.Context, id int32, wait time.Duration) (View, error) {
+	read := func(ctx context.Context) (View, error) { return a.Store.Order(ctx, id) }
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	ended, leave := a.Waiters.Wait(id) // before the first look, so that no end is missed
 	defer leave()
-	for last, waits := wait == 0, false; ; {
-		view, err := reading(ctx, a, func(ctx context.Context) (View, error) { return a.Store.Order(ctx, id) })
-		if err != nil || last || view.Status != Pending {
-			return view, err
-		}
-		if !waits {
-			if waits = a.waiters.TryAcquire(1); !waits {
-				return View{}, errCrowded
-			}
-			defer a.waiters.Release(1)
-		}
-		select {
-		case <-ended: // or the service stops
-			last = true
-		case <-over.C:
-			last = true
-		case <-ctx.Done():
-			return View{}, context.Cause(ctx)
-		}
+	view, err := reading(ctx, a, read)
+	if err != nil || wait == 0 || view.Status != Pending {
+		return view, err
 	}
+	if !a.waits.TryAcquire(1) {
+		return View{}, errCrowded
+	}
+	defer a.waits.Release(1)
+	select {
+	case <-ended: // or the service stops
+	case <-over.C:
+	case <-ctx.Done():
+		return View{}, context.Cause(ctx)
+	}
+	return reading(ctx, a, read)
 }
 
 // reading asks the database, when its turn has come.
