@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -92,18 +91,15 @@ func NewRegistry() *prometheus.Registry {
 func Run(ctx context.Context, s Service) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryBound))
-	listener := limit(s.Listener, cmp.Or(s.Connections, connections), s.Log)
-	s.Listener = listener
 	d := &running{Service: s}
 	server := d.server()
-	server.ConnState = listener.track
 	failed := make(chan error, len(s.Parts)+1)
 	parts := make([]started, 0, len(s.Parts))
 	for _, p := range s.Parts {
 		parts = append(parts, start(ctx, p, failed))
 	}
 	go func() {
-		if err := server.Serve(s.Listener); err != nil {
+		if err := server.Serve(d.Listener); err != nil {
 			failed <- fmt.Errorf("serve HTTP: %w", err)
 		}
 	}()

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,11 +12,9 @@ import (
 	"net/url"
 	"runtime/debug"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/valyala/fasthttp"
 	"github.com/valyala/fasthttp/fasthttpadaptor"
 )
@@ -28,12 +27,9 @@ const (
 	bodyLimit      = 64 << 10
 	connections    = 12_000                 // open at once; an idle one takes up to 20 KiB of the 256 MiB that a service's container may have
 	lookAgain      = 250 * time.Millisecond // for a client that has gone, while its request is answered
-	checkTimeout   = time.Second
-	longestWait    = 5 * time.Second       // that /ready may be asked for
-	readyAgain     = 20 * time.Millisecond // and how often it looks meanwhile
 )
 
-// server makes the service's own server, with all that Run adds to its routes.
+// server makes the service's own server, with all that Run adds to its routes, and puts its listener before the one given.
 func (d *running) server() *fasthttp.Server {
 	requests := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "http_request_seconds", Help: "Requests by method, route and status.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
@@ -44,7 +40,8 @@ func (d *running) server() *fasthttp.Server {
 	for pattern, handle := range d.Direct {
 		direct[pattern] = observedDirect(requests, pattern, handle)
 	}
-	server := NewServer(observed(requests, d.Routes), direct, d.Log)
+	server, listener := NewServer(d.Listener, d.Connections, observed(requests, d.Routes), direct, d.Log)
+	d.Listener = listener
 	handle := server.Handler
 	server.Handler = func(ctx *fasthttp.RequestCtx) {
 		handle(ctx)
@@ -55,11 +52,11 @@ func (d *running) server() *fasthttp.Server {
 	return server
 }
 
-// NewServer makes an HTTP server: direct's handlers by method and path, and routes for all else. A handler of routes whose client
-// goes sees its request's context end; a direct one asks Gone. A request's strings lie in memory that is used again: who keeps one
-// for longer than the request clones it.
-func NewServer(routes http.Handler, direct map[string]fasthttp.RequestHandler, log *slog.Logger) *fasthttp.Server {
-	all := fasthttpadaptor.NewFastHTTPHandler(whileThere(routes, log))
+// NewServer makes an HTTP server, of direct's handlers by method and path and of routes for all else, and the listener that it is to
+// serve: at most so many connections of l at once, 0 is 12,000. A handler of routes whose client goes sees its request's context end;
+// a direct one asks Gone. A request's strings lie in memory that is used again: who keeps one for longer than the request clones it.
+func NewServer(l net.Listener, most int, routes http.Handler, direct map[string]fasthttp.RequestHandler, log *slog.Logger) (*fasthttp.Server, net.Listener) {
+	all, listener := fasthttpadaptor.NewFastHTTPHandler(whileThere(routes, log)), limit(l, cmp.Or(most, connections), log)
 	return &fasthttp.Server{
 		Handler: func(ctx *fasthttp.RequestCtx) {
 			handle, told := all, true // its faults are told where they were
@@ -82,13 +79,14 @@ func NewServer(routes http.Handler, direct map[string]fasthttp.RequestHandler, l
 			handle(ctx)
 		},
 		ErrorHandler: func(ctx *fasthttp.RequestCtx, err error) { refuse(ctx, err, log) },
+		ConnState:    listener.track,
 		ReadTimeout:  requestTimeout, WriteTimeout: answerTimeout, IdleTimeout: idleTimeout,
 		ReadBufferSize: headerLimit, MaxRequestBodySize: bodyLimit,
 		ReduceMemoryUsage:            true, // a connection has buffers only while it has a request
 		DisablePreParseMultipartForm: true, NoDefaultServerHeader: true, NoDefaultContentType: true, CloseOnShutdown: true,
 		SecureErrorLogMessage: true,
 		Logger:                slog.NewLogLogger(log.Handler(), slog.LevelDebug), // broken connections are the clients' business
-	}
+	}, listener
 }
 
 // whileThere ends a request's context when its client has gone, and tells of a fault where it was.
@@ -177,25 +175,6 @@ func reply(ctx *fasthttp.RequestCtx, body map[string]string, log *slog.Logger) {
 	ctx.SetBody(append(raw, '\n'))
 }
 
-// routes adds what every service answers.
-func (d *running) routes() {
-	d.Routes.HandleFunc("GET /health", d.health)
-	d.Routes.HandleFunc("GET /ready", d.ready)
-	d.Routes.HandleFunc("GET /live", func(w http.ResponseWriter, r *http.Request) {
-		d.reply(w, r, http.StatusOK, map[string]string{"status": "ok"})
-	})
-	d.Routes.Handle("GET /metrics", promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}))
-	for _, path := range []string{"/health", "/ready", "/live", "/metrics"} {
-		d.Routes.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Allow", http.MethodGet)
-			d.reply(w, r, http.StatusMethodNotAllowed, map[string]string{"error": "method_not_allowed", "message": path + " takes GET"})
-		})
-	}
-	d.Routes.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		d.reply(w, r, http.StatusNotFound, map[string]string{"error": "not_found", "message": "there is nothing at " + r.URL.Path})
-	})
-}
-
 // statusGone is what is counted for a client that left before its answer, as web servers do.
 const statusGone = 499
 
@@ -254,86 +233,3 @@ func (s *status) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController find what is behind.
 func (s *status) Unwrap() http.ResponseWriter { return s.ResponseWriter }
-
-// health always answers 200: it tells how things are, and no probe should kill a service over another's trouble.
-func (d *running) health(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), checkTimeout)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	answer := map[string]string{"status": "ok", "service": d.Name}
-	for name, check := range d.Checks {
-		wg.Go(func() {
-			err := check(ctx)
-			mu.Lock()
-			defer mu.Unlock()
-			answer[name] = "ok"
-			if err != nil {
-				answer[name], answer["status"] = err.Error(), "degraded"
-			}
-		})
-	}
-	wg.Wait()
-	d.reply(w, r, http.StatusOK, answer)
-}
-
-// ready answers whether the service takes requests. Asked with ?wait=1s it waits so long for it to become true: a probe that comes
-// a moment too early would only come again after its period.
-func (d *running) ready(w http.ResponseWriter, r *http.Request) {
-	var wait time.Duration
-	if text := r.URL.Query().Get("wait"); text != "" {
-		var err error
-		if wait, err = time.ParseDuration(text); err != nil || wait < 0 || wait > longestWait {
-			d.reply(w, r, http.StatusBadRequest, map[string]string{"error": "invalid_request",
-				"message": fmt.Sprintf("wait must be a duration from 0s to %s, such as 1s, not %q", longestWait, text)})
-			return
-		}
-	}
-	if err := d.whenReady(r.Context(), wait); err != nil {
-		d.reply(w, r, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "service": d.Name, "reason": err.Error()})
-		return
-	}
-	d.reply(w, r, http.StatusOK, map[string]string{"status": "ok", "service": d.Name})
-}
-
-// whenReady returns nil as soon as the service is ready, or after wait why it is not.
-func (d *running) whenReady(ctx context.Context, wait time.Duration) error {
-	over := time.NewTimer(wait)
-	defer over.Stop()
-	again := time.NewTicker(readyAgain)
-	defer again.Stop()
-	for last := wait == 0; ; {
-		err := d.isReady(ctx)
-		if err == nil || last || d.stopping.Load() {
-			return err
-		}
-		select {
-		case <-again.C:
-		case <-over.C:
-			last = true
-		case <-ctx.Done():
-			return err
-		}
-	}
-}
-
-func (d *running) isReady(ctx context.Context) error {
-	if d.stopping.Load() {
-		return errors.New("the service is stopping")
-	}
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	return d.Ready(ctx)
-}
-
-func (d *running) reply(w http.ResponseWriter, r *http.Request, code int, body map[string]string) {
-	raw, err := json.Marshal(body)
-	if err != nil {
-		code, raw = http.StatusInternalServerError, []byte(`{"error":"internal"}`)
-	}
-	w.Header().Set("Content-Type", "application/json; charset=utf-8")
-	w.WriteHeader(code)
-	if _, err := w.Write(append(raw, '\n')); err != nil {
-		d.Log.DebugContext(r.Context(), "an answer could not be sent", "error", err.Error())
-	}
-}

@@ -23,7 +23,8 @@ func Serve(t testing.TB, routes http.Handler, direct map[string]fasthttp.Request
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, ended := daemon.NewServer(routes, direct, log), make(chan error, 1)
+	ended := make(chan error, 1)
+	server, listener := daemon.NewServer(listener, 0, routes, direct, log)
 	go func() { ended <- server.Serve(listener) }()
 	return "http://" + listener.Addr().String(), func() {
 		err := server.Shutdown()
