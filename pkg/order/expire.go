@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"time"
@@ -15,10 +16,13 @@ const (
 	forgetLimit = 500    // idempotency keys forgotten by one statement
 	keyLife     = 24 * time.Hour
 
-	// A sweep begins where the last one began, and as long before as a statement may take to commit a hold. From the start it begins
-	// each sweepAll, for rows that somebody wrote with an end that was past, and where the table was replaced, as by a snapshot.
-	sweepBack = 10 * time.Second
-	sweepAll  = 10 * time.Minute
+	// A sweep begins where the last one began, and as long before as a statement may take to commit a hold; the first begins sweepFirst
+	// ago. All holds are looked at each sweepAll, and where the table was replaced, as by a snapshot: for those that ended longer ago,
+	// and for rows that somebody wrote with an end that was past. That is done by parts, one at a time: nearly all orders have ended
+	// long since, and those that come in now should not notice how many they are.
+	sweepBack  = 10 * time.Second
+	sweepFirst = time.Hour
+	sweepAll   = 10 * time.Minute
 )
 
 // Sweeper ends orders whose hold has lapsed, and forgets old idempotency keys. Any number of them may run at once: the
@@ -31,9 +35,12 @@ type Sweeper struct {
 	Unheard prometheus.Counter // orders that it confirmed
 	Pause   time.Duration      // between looks; while there is more to do there is none
 
-	since time.Time // holds that ended until then have been looked at, by the database's clock
-	all   time.Time // when all were, by ours
+	since time.Time // holds that ended until then were looked at, by the database's clock
 	table uint32    // the table that they were in
+
+	began   time.Time // when the last pass over all holds began, by our clock
+	passing bool      // it is not over
+	passed  time.Time // the end of the last hold that it looked at
 }
 
 // Run sweeps until ctx ends. While the database is away it goes on trying.
@@ -42,8 +49,9 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	for {
 		for more := true; more && ctx.Err() == nil; {
-			s.expire(ctx) // before each batch of keys: no hold waits for a night's keys to be forgotten
-			more = s.forget(ctx)
+			s.expire(ctx) // before each part and each batch of keys: no hold waits for a night's keys to be forgotten
+			found := s.pass(ctx)
+			more = s.forget(ctx) || found
 		}
 		select {
 		case <-ctx.Done():
@@ -55,26 +63,16 @@ func (s *Sweeper) Run(ctx context.Context) error {
 
 // expire ends the orders of all holds that lapsed since the last time. Where that fails the next one goes on.
 func (s *Sweeper) expire(ctx context.Context) {
-	if now := time.Now(); now.Sub(s.all) > sweepAll {
-		s.since, s.all = time.Time{}, now
+	from := s.since
+	if from.IsZero() {
+		from = time.Now().Add(-sweepFirst)
 	}
 	var began time.Time // by the database's clock
-	for from, more := s.since, true; more; {
-		lapsed, err := s.Store.Expire(ctx, from, expireLook)
-		s.tell(ctx, lapsed)
-		for _, fault := range lapsed.Faulty {
-			s.Log.ErrorContext(ctx, "a hold that lapsed cannot be ended", "error", fault.Error())
-		}
+	for more := true; more; {
+		lapsed, err := s.look(ctx, from)
 		if err != nil {
-			if ctx.Err() == nil {
-				s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
-			}
 			return
 		}
-		if lapsed.Table != s.table && s.table != 0 {
-			lapsed.Last, lapsed.More, began = time.Time{}, true, time.Time{}
-		}
-		s.table = lapsed.Table
 		if began.IsZero() {
 			began = lapsed.At
 		}
@@ -85,6 +83,48 @@ func (s *Sweeper) expire(ctx context.Context) {
 			s.since = from
 		}
 	}
+}
+
+// pass looks at the next part of all holds, and tells whether it ended any: then there may be many.
+func (s *Sweeper) pass(ctx context.Context) (found bool) {
+	if now := time.Now(); !s.passing && now.Sub(s.began) > sweepAll {
+		s.began, s.passing, s.passed = now, true, time.Time{}
+	}
+	if !s.passing {
+		return false
+	}
+	lapsed, err := s.look(ctx, s.passed)
+	if err != nil {
+		return false
+	}
+	s.passed, s.passing = lapsed.Last, lapsed.More
+	return len(lapsed.Orders)+len(lapsed.Paid) > 0
+}
+
+var errReplaced = errors.New("the holds are others now")
+
+// look ends the orders of those that lapsed among the holds that ended next after since, and tells of all that it finds. Where the
+// table was replaced meanwhile the sweep and the pass begin anew.
+func (s *Sweeper) look(ctx context.Context, since time.Time) (Lapsed, error) {
+	lapsed, err := s.Store.Expire(ctx, since, expireLook)
+	s.tell(ctx, lapsed)
+	for _, fault := range lapsed.Faulty {
+		s.Log.ErrorContext(ctx, "a hold that lapsed cannot be ended", "error", fault.Error())
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+		}
+		return lapsed, err
+	}
+	if before := s.table; lapsed.Table != before {
+		s.table = lapsed.Table
+		if before != 0 {
+			s.since, s.began, s.passing = time.Time{}, time.Time{}, false
+			return lapsed, errReplaced
+		}
+	}
+	return lapsed, nil
 }
 
 func (s *Sweeper) tell(ctx context.Context, lapsed Lapsed) {

@@ -392,13 +392,38 @@ func TestSweepLooksAtAll(t *testing.T) {
 	counted(t, s.db)
 }
 
+// What lapsed lately is ended at once, however many have ended before; those are looked at a part at a time, and what lapsed among them
+// is ended too.
+func TestSweepBeginsWithWhatLapsedLately(t *testing.T) {
+	t.Parallel()
+	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
+	s.stop()
+	cancelled := func(id int32) bool { return stateOf(t, s.db, id).Order == "CANCELLED" }
+	if _, err := s.db.Pool.Exec(t.Context(), `
+		UPDATE shows SET capacity = 30000 WHERE id = 1;
+		INSERT INTO inventory_reservations (show_id, order_id, quantity, status, expires_at)
+			SELECT 1, 1000000 + i, 1, 'COMMITTED', now() - interval '1 day' FROM generate_series(1, 20000) i;
+		INSERT INTO order_keys (key, order_id, request_hash, created_at) VALUES ('old', 1, '', now() - interval '2 days')`); err != nil {
+		t.Fatal(err)
+	}
+	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '3 hours', interval '1 s'])`)
+	sweeping(t, s.store, time.Hour)
+	until(t, "the first round is over", func() bool { return number(t, s.db, `SELECT count(*) FROM order_keys`) == 0 })
+	if cancelled(both[0]) || !cancelled(both[1]) {
+		t.Errorf("cancelled are the one that lapsed 3 hours ago: %t, the one that lapsed a second ago: %t", cancelled(both[0]), cancelled(both[1]))
+	}
+	sweeping(t, s.store, 20*time.Millisecond)
+	until(t, "what lapsed long ago is ended", func() bool { return cancelled(both[0]) })
+	counted(t, s.db)
+}
+
 // A sweep looks no further back than what may have committed since the one before: not again at all that ended lately.
 func TestSweepGoesOnWhereTheLastOneEnded(t *testing.T) {
 	t.Parallel()
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.stop()
 	cancelled := func(id int32) bool { return stateOf(t, s.db, id).Order == "CANCELLED" }
-	first := lapse(t, s.db, `SELECT interval '1 hour'`)
+	first := lapse(t, s.db, `SELECT interval '2 hours'`)
 	sweeping(t, s.store, 20*time.Millisecond)
 	until(t, "the first sweep is over", func() bool { return cancelled(first[0]) })
 	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '30 s', interval '0'])`)
