@@ -17,9 +17,9 @@ const (
 	keyLife     = 24 * time.Hour
 
 	// A sweep begins where the last one began, and as long before as a statement may take to commit a hold; the first begins sweepFirst
-	// ago. All holds are looked at each sweepAll, and where the table was replaced, as by a snapshot: for those that ended longer ago,
-	// and for rows that somebody wrote with an end that was past. That is done by parts, one at a time: nearly all orders have ended
-	// long since, and those that come in now should not notice how many they are.
+	// before the last hold that ended, however long ago that was. All holds are looked at each sweepAll, and where the table was
+	// replaced, as by a snapshot: for those that ended before, and for rows that somebody wrote with an end that was past. That is done
+	// by parts, one each Pause: nearly all orders have ended long since, and those that come in now should not notice how many they are.
 	sweepBack  = 10 * time.Second
 	sweepFirst = time.Hour
 	sweepAll   = 10 * time.Minute
@@ -33,9 +33,9 @@ type Sweeper struct {
 	Log     *slog.Logger
 	Expired prometheus.Counter // orders that it cancelled
 	Unheard prometheus.Counter // orders that it confirmed
-	Pause   time.Duration      // between looks; while there is more to do there is none
+	Pause   time.Duration      // between looks; where holds lapsed or keys grew old, and there is more of them, there is none
 
-	since time.Time // holds that ended until then were looked at, by the database's clock
+	since time.Time // holds that ended until then were looked at, but for those that a pass is for; by the database's clock
 	table uint32    // the table that they were in
 
 	began   time.Time // when the last pass over all holds began, by our clock
@@ -48,9 +48,9 @@ func (s *Sweeper) Run(ctx context.Context) error {
 	ticker := time.NewTicker(s.Pause)
 	defer ticker.Stop()
 	for {
-		for more := true; more && ctx.Err() == nil; {
+		for found, more := true, true; more && ctx.Err() == nil; {
 			s.expire(ctx) // before each part and each batch of keys: no hold waits for a night's keys to be forgotten
-			found := s.pass(ctx)
+			found = found && s.pass(ctx)
 			more = s.forget(ctx) || found
 		}
 		select {
@@ -65,7 +65,12 @@ func (s *Sweeper) Run(ctx context.Context) error {
 func (s *Sweeper) expire(ctx context.Context) {
 	from := s.since
 	if from.IsZero() {
-		from = time.Now().Add(-sweepFirst)
+		last, err := s.Store.LastEnd(ctx)
+		if err != nil {
+			s.warn(ctx, err)
+			return
+		}
+		from = last.Add(-sweepFirst)
 	}
 	var began time.Time // by the database's clock
 	for more := true; more; {
@@ -85,7 +90,7 @@ func (s *Sweeper) expire(ctx context.Context) {
 	}
 }
 
-// pass looks at the next part of all holds, and tells whether it ended any: then there may be many.
+// pass looks at the next part of all holds, and tells whether it ended any orders: then there may be many.
 func (s *Sweeper) pass(ctx context.Context) (found bool) {
 	if now := time.Now(); !s.passing && now.Sub(s.began) > sweepAll {
 		s.began, s.passing, s.passed = now, true, time.Time{}
@@ -112,9 +117,7 @@ func (s *Sweeper) look(ctx context.Context, since time.Time) (Lapsed, error) {
 		s.Log.ErrorContext(ctx, "a hold that lapsed cannot be ended", "error", fault.Error())
 	}
 	if err != nil {
-		if ctx.Err() == nil {
-			s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
-		}
+		s.warn(ctx, err)
 		return lapsed, err
 	}
 	if before := s.table; lapsed.Table != before {
@@ -125,6 +128,12 @@ func (s *Sweeper) look(ctx context.Context, since time.Time) (Lapsed, error) {
 		}
 	}
 	return lapsed, nil
+}
+
+func (s *Sweeper) warn(ctx context.Context, err error) {
+	if ctx.Err() == nil {
+		s.Log.WarnContext(ctx, "lapsed holds wait for the database", "error", err.Error())
+	}
 }
 
 func (s *Sweeper) tell(ctx context.Context, lapsed Lapsed) {

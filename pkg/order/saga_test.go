@@ -406,11 +406,11 @@ func TestSweepBeginsWithWhatLapsedLately(t *testing.T) {
 		INSERT INTO order_keys (key, order_id, request_hash, created_at) VALUES ('old', 1, '', now() - interval '2 days')`); err != nil {
 		t.Fatal(err)
 	}
-	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '3 hours', interval '1 s'])`)
+	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '10 hours', interval '5 hours'])`) // nothing has ended since
 	sweeping(t, s.store, time.Hour)
 	until(t, "the first round is over", func() bool { return number(t, s.db, `SELECT count(*) FROM order_keys`) == 0 })
 	if cancelled(both[0]) || !cancelled(both[1]) {
-		t.Errorf("cancelled are the one that lapsed 3 hours ago: %t, the one that lapsed a second ago: %t", cancelled(both[0]), cancelled(both[1]))
+		t.Errorf("cancelled are the one that lapsed 10 hours ago: %t, the one that lapsed 5 hours ago: %t", cancelled(both[0]), cancelled(both[1]))
 	}
 	sweeping(t, s.store, 20*time.Millisecond)
 	until(t, "what lapsed long ago is ended", func() bool { return cancelled(both[0]) })
@@ -423,9 +423,9 @@ func TestSweepGoesOnWhereTheLastOneEnded(t *testing.T) {
 	s := newService(t, postgrestest.New(t), "", options{noRelay: true})
 	s.stop()
 	cancelled := func(id int32) bool { return stateOf(t, s.db, id).Order == "CANCELLED" }
-	first := lapse(t, s.db, `SELECT interval '2 hours'`)
+	first := lapse(t, s.db, `SELECT unnest(ARRAY[interval '3 hours', interval '1 minute'])`) // one for the pass, one for the sweep
 	sweeping(t, s.store, 20*time.Millisecond)
-	until(t, "the first sweep is over", func() bool { return cancelled(first[0]) })
+	until(t, "the first sweep and the pass are over", func() bool { return cancelled(first[0]) && cancelled(first[1]) })
 	both := lapse(t, s.db, `SELECT unnest(ARRAY[interval '30 s', interval '0'])`)
 	until(t, "a sweep saw what ended now", func() bool { return cancelled(both[1]) })
 	if cancelled(both[0]) {

@@ -270,6 +270,15 @@ type Lapsed struct {
 	Faulty []error   // why holds that lapsed stay as they are, each
 }
 
+// LastEnd is when the hold ended that ended last, by the database's clock; where none has, it is now.
+func (s *Store) LastEnd(ctx context.Context) (last time.Time, err error) {
+	const query = `SELECT coalesce(max(expires_at), now()) FROM inventory_reservations WHERE expires_at < now()`
+	if err := s.DB.QueryRow(ctx, query).Scan(&last); err != nil {
+		return time.Time{}, fmt.Errorf("look for the hold that ended last: %w", err)
+	}
+	return last, nil
+}
+
 // Expire looks at about as many holds as it is told, the first that ended after since by the database's clock, and ends the orders
 // of those that lapsed.
 func (s *Store) Expire(ctx context.Context, since time.Time, many int) (Lapsed, error) {

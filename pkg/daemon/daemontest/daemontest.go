@@ -27,10 +27,7 @@ func Serve(t testing.TB, routes http.Handler, direct map[string]fasthttp.Request
 	server, listener := daemon.NewServer(listener, 0, routes, direct, log)
 	go func() { ended <- server.Serve(listener) }()
 	return "http://" + listener.Addr().String(), func() {
-		err := server.Shutdown()
-		if e := listener.Close(); !errors.Is(e, net.ErrClosed) { // it is open where the server had not begun
-			err = errors.Join(err, e)
-		}
+		err := errors.Join(server.Shutdown(), listener.Close()) // it is open where the server had not begun
 		if err := errors.Join(err, <-ended); err != nil {
 			t.Error(err)
 		}
